@@ -1,0 +1,46 @@
+// Package local runs functions as processes of this machine: the provider
+// that needs no container engine.
+//
+// A replica is one watchdog (fwatchdog) on a unix socket, with the function's
+// command behind it. What a function sees is its declared environment, PATH,
+// HOME (its working directory, kept until the function's next version) and
+// TMPDIR (gone with the process): nothing else of the gateway's environment.
+//
+// # Files
+//
+// Everything that must survive is under DATA/local, DATA being the app's data
+// directory:
+//
+//	lock                          held while an engine uses the directory
+//	functions/NAME.NS.json        one deployment record each, replaced atomically
+//	work/NAME.NS/VERSION/SLOT/    working directories
+//	tmp/REPLICA/                  temporary files of one process
+//
+// and sockets are in a short private directory, RUN/REPLICA/s. RUN is
+// /run/faas-HASH for root, else faas-HASH in $XDG_RUNTIME_DIR or the system's
+// temporary directory; HASH is of the data directory.
+//
+// # The stack file
+//
+// An entry is applied when it differs from the one last applied under its
+// name, so a later change through the API holds until the entry itself is
+// edited; a function that was removed stays away until then, too. Deleting an
+// entry removes the function that came from it. The file is read at each
+// [Provider.Apply], that is at each reload of the configuration.
+//
+// # Isolation
+//
+// What holds depends on the machine, is found out once at start and logged:
+//
+//   - root on Linux: own PID and mount namespaces per replica, and a user ID
+//     per function (from 1900000000 on). The function's folder is bound read-only,
+//     so that it may be in a folder which that user can't enter.
+//   - root without leave for namespaces: the user ID only.
+//   - not root, Linux: own user and PID namespaces.
+//   - otherwise: process groups.
+//
+// However the gateway ends, kill -9 included, its replicas end with it: each
+// watchdog has the end of a pipe that closes with the gateway, is sent SIGKILL
+// by the kernel (Linux), and takes its PID namespace along. Without a PID
+// namespace, processes that left their group are ended at the next start.
+package local

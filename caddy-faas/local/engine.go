@@ -1,0 +1,357 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddy-faas/faas/caddy-faas/faas"
+)
+
+// maxReplicas bounds what one function may be scaled to, against a slip of the keyboard.
+const maxReplicas = 10000
+
+var errClosed = errors.New("local provider is closed")
+
+// An Engine runs functions as processes. It outlives the configurations that
+// use it; [Provider.Apply] starts it and changes its options.
+type Engine struct {
+	data string // the app's data directory
+	dir  string // DATA/local
+	run  string // RUN; set by the first apply
+	log  *zap.Logger
+
+	op      semaphore    // held to create, update or remove a function, and to apply a configuration
+	started bool         // guarded by op
+	kept    records      // set by the first apply
+	held    io.Closer    // the lock; set by the first apply
+	spawn   spawner      // set by the first apply
+	iso     isolation    // set by the first apply
+	opt     atomic.Value // options in force
+
+	loaded, closed chan struct{} // closed after the first apply, by Close
+	once           sync.Once     // closes loaded
+
+	mu        sync.Mutex
+	functions map[faas.ID]*function
+	removed   map[faas.ID]record // stack file's functions that somebody removed
+	leaving   map[*function]bool // removed ones whose replicas still drain
+	wg        sync.WaitGroup     // the supervisors
+
+	sinkMu sync.RWMutex // read-held while the sink is told something
+	sink   faas.Sink
+}
+
+var (
+	_ faas.Provider = (*Engine)(nil)
+	_ faas.Watcher  = (*Engine)(nil)
+	_ io.Closer     = (*Engine)(nil)
+)
+
+// newEngine touches nothing outside.
+func newEngine(data string, log *zap.Logger) *Engine {
+	return &Engine{
+		data: data, dir: filepath.Join(data, "local"), log: log,
+		op:     newSemaphore(),
+		loaded: make(chan struct{}), closed: make(chan struct{}),
+		functions: map[faas.ID]*function{}, removed: map[faas.ID]record{}, leaving: map[*function]bool{},
+	}
+}
+
+// options are those in force.
+func (e *Engine) options() options { return e.opt.Load().(options) }
+
+// find returns nil when there is no such function.
+func (e *Engine) find(id faas.ID) *function {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.functions[id]
+}
+
+func (e *Engine) all() []*function {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Collect(maps.Values(e.functions))
+}
+
+// List returns every function; none before the first Apply.
+func (e *Engine) List(ctx context.Context) ([]faas.Deployment, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	all := []faas.Deployment{}
+	for _, f := range e.all() {
+		all = append(all, f.deployment())
+	}
+	return all, nil
+}
+
+// Create deploys a function and starts it.
+func (e *Engine) Create(ctx context.Context, fn faas.Function) error {
+	if err := check(fn); err != nil {
+		return fmt.Errorf("creating %s: %w", fn.ID, err)
+	}
+	return e.change(ctx, fn.ID, "creating", func() error {
+		if e.find(fn.ID) != nil {
+			return faas.ErrExists
+		}
+		e.mu.Lock()
+		rec := record{Entry: e.removed[fn.ID].Entry}
+		e.mu.Unlock()
+		return e.install(rec, fn)
+	})
+}
+
+// Update replaces a function's definition and rolls its replicas. One that
+// names no handler folder keeps the one that the function has, because
+// OpenFaaS's API can't name any.
+func (e *Engine) Update(ctx context.Context, fn faas.Function) error {
+	if err := check(fn); err != nil {
+		return fmt.Errorf("updating %s: %w", fn.ID, err)
+	}
+	return e.change(ctx, fn.ID, "updating", func() error {
+		f := e.find(fn.ID)
+		if f == nil {
+			return faas.ErrNotFound
+		}
+		f.op.take()
+		defer f.op.unlock()
+		rec := f.record()
+		if fn.Handler == "" {
+			fn.Handler = rec.Function.Handler
+		}
+		return f.replace(rec, fn)
+	})
+}
+
+// Remove deletes a function. Its requests may end; no new one reaches it.
+func (e *Engine) Remove(ctx context.Context, id faas.ID) error {
+	return e.change(ctx, id, "removing", func() error {
+		f := e.find(id)
+		if f == nil {
+			return faas.ErrNotFound
+		}
+		return e.discard(f, true)
+	})
+}
+
+// Scale sets the number of replicas. A slot that still drains is not used again, so after
+// a quick way down and up a replica may have a higher slot than there are replicas.
+func (e *Engine) Scale(ctx context.Context, id faas.ID, replicas int) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("scaling %s to %d: %w", id, replicas, err)
+		}
+	}()
+	if replicas < 0 || replicas > maxReplicas {
+		return fmt.Errorf("%w: want 0 to %d replicas", faas.ErrInvalid, maxReplicas)
+	}
+	f := e.find(id)
+	if f == nil {
+		return faas.ErrNotFound
+	}
+	if err := f.op.lock(ctx); err != nil {
+		return err
+	}
+	defer f.op.unlock()
+	if f.ending() {
+		return faas.ErrNotFound
+	}
+	before := f.record()
+	if before.Desired == replicas {
+		return nil
+	}
+	after := before
+	after.Desired = replicas
+	f.set(after) // first, because somebody may be waiting for the replica: the disk takes milliseconds
+	if err := e.kept.save(after); err != nil {
+		f.set(before)
+		return err
+	}
+	return nil
+}
+
+// change runs one change of the set of functions, alone.
+func (e *Engine) change(ctx context.Context, id faas.ID, doing string, do func() error) error {
+	err := e.op.lock(ctx)
+	if err == nil {
+		err = errClosed
+		if e.started {
+			err = do()
+		}
+		e.op.unlock()
+	}
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", doing, id, err)
+	}
+	return nil
+}
+
+// install keeps and starts a function that isn't there; what rec says beside the definition is kept.
+func (e *Engine) install(rec record, fn faas.Function) error {
+	rec.Function = clone(fn)
+	rec.Desired = fn.InitialReplicas()
+	rec.Created = time.Now().UTC()
+	rec.Version = e.lastVersion(fn.ID) + 1
+	rec.UID = e.freeUID(fn.ID)
+	if err := e.kept.save(rec); err != nil {
+		return err
+	}
+	e.begin(rec)
+	e.log.Info("function created", zap.Stringer("function", fn.ID))
+	return nil
+}
+
+// begin starts the supervisor of a record's function.
+func (e *Engine) begin(rec record) {
+	f := newFunction(e, rec)
+	e.mu.Lock()
+	e.functions[f.id] = f
+	delete(e.removed, f.id)
+	e.mu.Unlock()
+	e.wg.Add(1)
+	go f.supervise()
+}
+
+// discard deletes a function. With mark, one of the stack file's stays away until its entry changes.
+func (e *Engine) discard(f *function, mark bool) error {
+	f.op.take()
+	defer f.op.unlock()
+	rec := f.record()
+	if rec.Removed = mark && rec.Entry != ""; !rec.Removed {
+		if err := e.kept.drop(f.id); err != nil {
+			return err
+		}
+	} else if err := e.kept.save(rec); err != nil {
+		return err
+	}
+	f.end(true)
+	e.mu.Lock()
+	delete(e.functions, f.id)
+	e.leaving[f] = true
+	if rec.Removed {
+		e.removed[f.id] = rec
+	}
+	e.mu.Unlock()
+	f.wake()
+	e.log.Info("function removed", zap.Stringer("function", f.id))
+	return nil
+}
+
+// lastVersion is the version of a removed function of this ID that still
+// drains: its working directories must not be met again.
+func (e *Engine) lastVersion(id faas.ID) int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	last := e.removed[id].Version
+	for f := range e.leaving {
+		if f.id == id {
+			last = max(last, f.record().Version)
+		}
+	}
+	return last
+}
+
+// left is called by a supervisor that has nothing more to do.
+func (e *Engine) left(f *function) {
+	e.mu.Lock()
+	delete(e.leaving, f)
+	e.mu.Unlock()
+	e.wg.Done()
+}
+
+// Close lets requests end, within each function's own time limit, stops every
+// replica and gives the data directory back.
+func (e *Engine) Close() error {
+	e.op.take()
+	defer e.op.unlock()
+	select {
+	case <-e.closed:
+		return nil
+	default:
+	}
+	close(e.closed)
+	if !e.started {
+		return nil
+	}
+	e.started = false
+	for _, f := range e.all() {
+		f.end(false)
+		f.wake()
+	}
+	e.wg.Wait()
+	e.spawn.end()
+	return errors.Join(os.RemoveAll(e.run), e.held.Close())
+}
+
+// check reports what can't be run by this provider at all.
+func check(fn faas.Function) error {
+	fail := func(format string, args ...any) error {
+		return fmt.Errorf("%w: "+format, append([]any{faas.ErrInvalid}, args...)...)
+	}
+	if err := fn.Validate(); err != nil {
+		return fail("%w", err)
+	}
+	if fn.Handler != "" && !filepath.IsAbs(fn.Handler) {
+		return fail("handler %q: want an absolute path", fn.Handler)
+	}
+	if fn.Process == "" && fn.Env["fprocess"] == "" {
+		return fail("the local provider runs commands, not images: give fprocess")
+	}
+	if _, _, err := firstWord(process(fn)); err != nil {
+		return fail("fprocess: %w", err)
+	}
+	for name, value := range fn.Env {
+		if !validEnv(name, value) {
+			return fail("environment variable %q can't be set", name)
+		}
+	}
+	return nil
+}
+
+// clone copies what a caller might change later.
+func clone(fn faas.Function) faas.Function {
+	fn.Env, fn.Labels, fn.Annotations = maps.Clone(fn.Env), maps.Clone(fn.Labels), maps.Clone(fn.Annotations)
+	fn.Secrets, fn.Constraints = slices.Clone(fn.Secrets), slices.Clone(fn.Constraints)
+	if fn.Limits != nil {
+		limits := *fn.Limits
+		fn.Limits = &limits
+	}
+	if fn.Requests != nil {
+		requests := *fn.Requests
+		fn.Requests = &requests
+	}
+	return fn
+}
+
+// A semaphore is a mutex whose waiters may give up.
+type semaphore chan struct{}
+
+func newSemaphore() semaphore { return make(semaphore, 1) }
+
+func (s semaphore) lock(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	select {
+	case s <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// take waits for as long as it takes: holders give it back soon.
+func (s semaphore) take() { s <- struct{}{} }
+
+func (s semaphore) unlock() { <-s }

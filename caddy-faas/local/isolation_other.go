@@ -1,0 +1,19 @@
+//go:build unix && !linux
+
+package local
+
+import (
+	"os/exec"
+	"syscall"
+)
+
+// probe: nothing but process groups here.
+func probe(string, func(*exec.Cmd) error) isolation { return isolation{} }
+
+func (isolation) attributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setsid: true} }
+
+// sweep has no way to know stray processes here.
+func sweep(...string) int { return 0 }
+
+// sockaddrUnix is how long the address of a unix socket may be, its final NUL included.
+const sockaddrUnix = 104

@@ -1,0 +1,158 @@
+package local
+
+import (
+	"bufio"
+	"errors"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// running is one watchdog process.
+type running struct {
+	e      *Engine
+	f      *function
+	id     string
+	dir    string // RUN/ID
+	socket string
+	tmp    string // its temporary folder on this machine
+	mark   string // its TMPDIR, by which stray processes are known
+	alone  bool   // it has a PID namespace: nothing outlives it
+	cmd    *exec.Cmd
+	parent *os.File // the watchdog ends, and all that it started, once this is closed
+	output *os.File
+
+	exited chan struct{} // closed when the process has ended and its log is read
+	err    error         // how it ended; to be read after exited
+
+	mu   sync.Mutex
+	last []string // the last lines that it wrote
+}
+
+// watch reads the process's log and waits for its end.
+func (p *running) watch() {
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		p.read()
+	}()
+	p.err = p.cmd.Wait()
+	if !p.alone {
+		sweep(p.mark)
+	}
+	// A stray process may hold the other end: what was written is read, then no more.
+	p.output.SetReadDeadline(time.Now().Add(time.Second))
+	<-read
+	p.output.Close()
+	p.parent.Close()
+	close(p.exited)
+}
+
+// read keeps the log until it ends. Lines may be of any length; memory is bounded.
+func (p *running) read() {
+	in := bufio.NewReaderSize(p.output, maxLine)
+	for {
+		line, err := in.ReadSlice('\n')
+		text := strings.ToValidUTF8(strings.TrimRight(string(line), "\r\n"), "\uFFFD")
+		for err == bufio.ErrBufferFull {
+			_, err = in.ReadSlice('\n')
+		}
+		if text != "" {
+			p.line(text)
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// line keeps and forwards one line. The watchdog writes the function's own as "DATE TIME stderr: TEXT".
+func (p *running) line(text string) {
+	p.f.logs.add(p.e.options().logLines, LogLine{Time: time.Now(), Replica: p.id, Text: text})
+	own, level := text, zap.DebugLevel
+	if parts := strings.SplitN(text, " ", 4); len(parts) == 4 && (parts[2] == "stderr:" || parts[2] == "stdout:") {
+		own, level = parts[3], zap.InfoLevel
+	}
+	p.mu.Lock()
+	p.last = append(p.last[max(0, len(p.last)-4):], own[:min(len(own), 300)])
+	p.mu.Unlock()
+	if c := p.e.log.Check(level, "function log"); c != nil {
+		c.Write(zap.Stringer("function", p.f.id), zap.String("replica", p.id), zap.String("text", own))
+	}
+}
+
+// lastWords are the last lines of the log, to follow the description of an end.
+func (p *running) lastWords() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.last) == 0 {
+		return ""
+	}
+	return ": " + strings.Join(p.last, "; ")
+}
+
+// ready asks the watchdog; known is false when it gave no answer in time. One
+// that has as many requests as it takes (429) is ready all the same.
+func (p *running) ready() (ready, known bool) {
+	conn, err := net.DialTimeout("unix", p.socket, time.Second)
+	if err != nil { // a full backlog is no sign of death
+		return false, errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(time.Second))
+	if _, err := conn.Write([]byte("GET /_/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")); err != nil {
+		return false, false
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		return false, false
+	}
+	resp.Body.Close()
+	return resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusTooManyRequests, true
+}
+
+// stop lets the process end what it does, for so long.
+func (p *running) stop(patience time.Duration) {
+	p.cmd.Process.Signal(syscall.SIGTERM)
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-p.exited:
+	case <-timer.C:
+		p.e.log.Warn("replica did not end in time, killing it",
+			zap.Stringer("function", p.f.id), zap.String("replica", p.id), zap.Duration("waited", patience))
+		p.kill()
+	}
+}
+
+// kill ends the process and what it started, at once.
+func (p *running) kill() {
+	p.parent.Close() // the watchdog knows the process groups that it started
+	timer := time.NewTimer(2 * time.Second)
+	defer timer.Stop()
+	select {
+	case <-p.exited:
+		return
+	case <-timer.C:
+	}
+	p.cmd.Process.Kill()
+	<-p.exited
+}
+
+// clean removes what belongs to the process alone.
+func (p *running) clean() {
+	err := removeRuntime(p.dir)
+	if err == nil {
+		err = os.RemoveAll(p.tmp)
+	}
+	if err != nil {
+		p.e.log.Warn("removing a replica's files", zap.Stringer("function", p.f.id), zap.Error(err))
+	}
+}
