@@ -1,0 +1,127 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+var (
+	errBodySlow   = errors.New("the request body did not arrive within read_timeout")
+	errBodyBad    = errors.New("reading the request body")
+	errClientGone = errors.New("the client went away")
+)
+
+// presence is how often a client whose body is left unread is checked for having gone away.
+const presence = 250 * time.Millisecond
+
+// body is a request's body, read under read_timeout. The time that the function takes between reads is not counted: only the
+// client's delay is.
+type body struct {
+	io.ReadCloser
+	conn *conn
+
+	limit   time.Time // zero: none
+	since   time.Time // end of the last Read
+	reading atomic.Bool
+	eof     atomic.Bool
+
+	mu    sync.Mutex
+	timer *time.Timer // nil: not watched
+}
+
+// takeBody replaces the body of the request by one under read_timeout; nil if the request has none. While it is read the answer may
+// be written.
+func takeBody(w http.ResponseWriter, r *http.Request) *body {
+	if r.Body == nil || r.Body == http.NoBody {
+		return nil
+	}
+	// Without it net/http would read the body to its end, or for 256 KiB, before it writes the first byte of the answer.
+	http.NewResponseController(w).EnableFullDuplex()
+	b := &body{ReadCloser: r.Body, conn: connOf(r.Context()), since: time.Now()}
+	b.limit = b.conn.limit
+	r.Body = b
+	return b
+}
+
+// Read returns errBodySlow when the client was too slow and errClientGone when it closed the connection.
+func (b *body) Read(p []byte) (int, error) {
+	if !b.limit.IsZero() {
+		b.limit = b.limit.Add(time.Since(b.since))
+		b.conn.Conn.SetReadDeadline(b.limit)
+	}
+	b.reading.Store(true)
+	n, err := b.ReadCloser.Read(p)
+	b.reading.Store(false)
+	b.since = time.Now()
+	switch {
+	case err == nil:
+	case err == io.EOF:
+		// net/http watches the connection from here on, and a passed deadline would look to it like a client that went away.
+		b.conn.Conn.SetReadDeadline(time.Time{})
+		b.eof.Store(true)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		err = errBodySlow
+	case errors.Is(err, io.ErrUnexpectedEOF), isNetError(err):
+		err = errClientGone
+	default:
+		err = fmt.Errorf("%w: %v", errBodyBad, err)
+	}
+	return n, err
+}
+
+// unread says whether some of the body has not been read. Then the answer must say Connection: close, because the rest of the body
+// is in the way of the next request.
+func (b *body) unread() bool { return b != nil && !b.eof.Load() }
+
+// watch calls gone, once, if the client closes the connection while its body lies unread. net/http notices that only when the body
+// has been read.
+func (b *body) watch(gone func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.timer = time.AfterFunc(presence, func() {
+		if b.eof.Load() {
+			return
+		}
+		if !b.reading.Load() && b.conn.hungUp() {
+			gone()
+			return
+		}
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if b.timer != nil {
+			b.timer.Reset(presence)
+		}
+	})
+}
+
+// end interrupts a Read that waits and leaves the rest of the body to the closing of the connection. The request is over.
+func (b *body) end() {
+	b.mu.Lock()
+	if b.timer != nil {
+		b.timer.Stop()
+		b.timer = nil
+	}
+	b.mu.Unlock()
+	if b.unread() {
+		b.conn.linger.Store(true)
+		b.conn.Conn.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
+// Close is end: httputil.ReverseProxy and http.Transport call it while another goroutine may be reading.
+func (b *body) Close() error {
+	b.end()
+	return nil
+}
+
+func isNetError(err error) bool {
+	var failed *net.OpError
+	return errors.As(err, &failed)
+}

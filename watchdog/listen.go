@@ -1,0 +1,105 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"strconv"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// listener accepts clients on a port or a unix socket.
+type listener struct {
+	net.Listener
+	socket                    string // "": a port
+	readTimeout, writeTimeout time.Duration
+	finishing                 atomic.Bool
+	ended                     chan struct{} // closed when nothing more will be accepted
+}
+
+// listen opens the socket if there is one, or else the port on all addresses.
+func listen(cfg *config, socket string) (*listener, error) {
+	var ln net.Listener
+	var err error
+	if socket != "" {
+		ln, err = listenUnix(socket)
+	} else {
+		ln, err = net.Listen("tcp", ":"+strconv.Itoa(cfg.port))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &listener{Listener: ln, socket: socket, readTimeout: cfg.readTimeout, writeTimeout: cfg.writeTimeout, ended: make(chan struct{})}, nil
+}
+
+// listenUnix makes the socket, readable and writable for its owner only. A socket that nobody listens on any more is replaced;
+// anything else at that path is an error.
+func listenUnix(path string) (net.Listener, error) {
+	switch info, err := os.Lstat(path); {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, fmt.Errorf("listening on %s: %w", path, err)
+	case info.Mode().Type() != fs.ModeSocket:
+		return nil, fmt.Errorf("listening on %s: there is a file that is not a socket", path)
+	default:
+		if c, err := net.Dial("unix", path); err == nil {
+			c.Close()
+			return nil, fmt.Errorf("listening on %s: another process listens there", path)
+		}
+		if err := os.Remove(path); err != nil {
+			return nil, fmt.Errorf("listening on %s: removing the old socket: %w", path, err)
+		}
+	}
+	before := syscall.Umask(0o177)
+	ln, err := net.Listen("unix", path)
+	syscall.Umask(before)
+	if err != nil {
+		if len(path) > 103 {
+			err = fmt.Errorf("%w (the path has %d bytes, of which systems take 103)", err, len(path))
+		}
+		return nil, err
+	}
+	// finish removes it. Closing must not: the next watchdog may have put its own socket there by then.
+	ln.(*net.UnixListener).SetUnlinkOnClose(false)
+	return ln, nil
+}
+
+func (l *listener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err == nil {
+			return &conn{Conn: c, readTimeout: l.readTimeout, writeTimeout: l.writeTimeout, fresh: true}, nil
+		}
+		if l.finishing.Load() && errors.Is(err, os.ErrDeadlineExceeded) {
+			close(l.ended)
+			return nil, net.ErrClosed
+		}
+		if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
+			time.Sleep(10 * time.Millisecond) // net/http would wait for up to a second
+			continue
+		}
+		return nil, err
+	}
+}
+
+// finish ends the listening. Clients that have connected by now are in the kernel's queue and would lose their request if the socket
+// were simply closed: so the socket's name goes first, then the queue is emptied.
+func (l *listener) finish() {
+	l.unlink()
+	l.finishing.Store(true)
+	deadline := time.Now().Add(20 * time.Millisecond)
+	if d, ok := l.Listener.(interface{ SetDeadline(time.Time) error }); !ok || d.SetDeadline(deadline) != nil {
+		return
+	}
+	<-l.ended
+}
+
+func (l *listener) unlink() {
+	if l.socket != "" {
+		os.Remove(l.socket)
+	}
+}
