@@ -62,15 +62,7 @@ func (t *Target) Invoke(ctx context.Context, wait time.Duration) (*Invocation, e
 }
 
 // Addr is where the leased replica is, as [faas.Replica] writes it.
-func (i *Invocation) Addr() string { return i.replica.Addr }
-
-// ReplicaID names the leased replica, "" if there is none.
-func (i *Invocation) ReplicaID() string {
-	if i.replica == nil {
-		return ""
-	}
-	return i.replica.ID
-}
+func (i *Invocation) Addr() string { return i.replica.addr }
 
 // ColdStart is how long the invocation waited because it met no ready replica; 0 if it met one.
 func (i *Invocation) ColdStart() time.Duration { return i.cold }
@@ -84,7 +76,7 @@ func (i *Invocation) Next(ctx context.Context) error {
 	if i.err != nil {
 		return i.err
 	}
-	if addr := i.undialed.Swap(nil); addr != nil && i.replica != nil && strings.HasSuffix(i.replica.Addr, *addr) {
+	if addr := i.undialed.Swap(nil); addr != nil && i.replica != nil && strings.HasSuffix(i.replica.addr, *addr) {
 		i.target.eject(i.replica)
 	}
 	i.End()

@@ -53,22 +53,24 @@ func (r *Registry) Close() {
 }
 
 // Lookup returns the function, or nil if there is none. Until the provider has
-// told of all that exist, it waits for that, but no longer than the context.
-func (r *Registry) Lookup(ctx context.Context, id faas.ID) (*Target, error) {
+// told of all that exist, it waits for that, no longer than wait and the context.
+func (r *Registry) Lookup(ctx context.Context, id faas.ID, wait time.Duration) *Target {
 	if t := r.get(id); t != nil {
-		return t, nil
+		return t
 	}
 	select {
 	case <-r.synced:
-		return r.get(id), nil
+		return r.get(id)
 	default:
 	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
 	select {
 	case <-r.synced:
-		return r.get(id), nil
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+	case <-timer.C:
 	}
+	return r.get(id)
 }
 
 // All yields every function.

@@ -28,21 +28,21 @@ type Target struct {
 	mu      sync.Mutex
 	waiters list.List // of *waiter, the oldest first
 	wake    wakeState
-	gone    bool
+	gone    atomic.Bool
 }
 
 // snapshot is never changed once it is published.
 type snapshot struct {
 	faas.Deployment
-	ready       []*replica
+	all, ready  []*replica
 	concurrency int64
 }
 
 // replica counts the leases on one replica; it outlives the snapshots that name it.
 type replica struct {
-	faas.Replica
+	id, addr string
 	inFlight atomic.Int64
-	ejected  atomic.Int64 // until this clock
+	ejected  atomic.Int64 // until this clock; 0: never was
 }
 
 // wakeState says how far the raise of a function at zero has got, so that there is one however many wait.
@@ -74,23 +74,25 @@ func newTarget(r *Registry, d faas.Deployment) *Target {
 func newSnapshot(d faas.Deployment, old *snapshot) *snapshot {
 	s := &snapshot{Deployment: d, concurrency: int64(d.Concurrency())}
 	for _, r := range d.Replicas {
+		k := old.known(r)
+		s.all = append(s.all, k)
 		if r.Ready {
-			s.ready = append(s.ready, old.keep(r))
+			s.ready = append(s.ready, k)
 		}
 	}
 	return s
 }
 
-// keep returns the known record of r, so that its leases stay counted, or a new one.
-func (s *snapshot) keep(r faas.Replica) *replica {
+// known returns the record of r, so that its leases stay counted, or a new one.
+func (s *snapshot) known(r faas.Replica) *replica {
 	if s != nil {
-		for _, k := range s.ready {
-			if k.Replica == r {
+		for _, k := range s.all {
+			if k.id == r.ID && k.addr == r.Addr {
 				return k
 			}
 		}
 	}
-	return &replica{Replica: r}
+	return &replica{id: r.ID, addr: r.Addr}
 }
 
 // ID names the function.
@@ -101,6 +103,9 @@ func (t *Target) Deployment() *faas.Deployment { return &t.now.Load().Deployment
 
 // Ready is the number of ready replicas.
 func (t *Target) Ready() int { return len(t.now.Load().ready) }
+
+// Gone tells that the function was removed.
+func (t *Target) Gone() bool { return t.gone.Load() }
 
 // Started counts invocations since the gateway began.
 func (t *Target) Started() uint64 { return t.started.Load() }
@@ -152,7 +157,7 @@ func (t *Target) lease() (*replica, *waiter, error) {
 	defer t.mu.Unlock()
 	s := t.now.Load()
 	switch {
-	case t.gone:
+	case t.gone.Load():
 		return nil, nil, faas.ErrNotFound
 	case s.startFailure() != nil:
 		return nil, nil, s.startFailure()
@@ -188,7 +193,7 @@ func (t *Target) pick() *replica {
 		var least int64
 		for i := range n {
 			r := s.ready[(first+i)%n]
-			if r.ejected.Load() > now {
+			if until := r.ejected.Load(); until != 0 && until > now {
 				continue
 			}
 			if leases := r.inFlight.Load(); best == nil || leases < least {
@@ -264,7 +269,7 @@ func (t *Target) leave(w *waiter) {
 func (t *Target) fail(err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.gone = true
+	t.gone.Store(true)
 	t.failLocked(err)
 }
 

@@ -1,0 +1,122 @@
+package caddyfaas
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/caddy-faas/faas/caddy-faas/faas"
+	"github.com/caddy-faas/faas/caddy-faas/scale"
+)
+
+// engine is a provider and what is known of its functions. It lives from the
+// first configuration that names it to the last.
+type engine struct {
+	provider faas.Provider
+	registry *scale.Registry
+	log      *zap.Logger
+
+	mu      sync.Mutex
+	running []*App // started and not stopped, the one that is obeyed last
+	cancel  context.CancelFunc
+	watch   sync.WaitGroup
+}
+
+func newEngine(p faas.Provider, log *zap.Logger) (*engine, error) {
+	if _, ok := p.(faas.Watcher); !ok {
+		return nil, fmt.Errorf("provider %T does not tell what runs: it is no faas.Watcher", p)
+	}
+	return &engine{provider: p, registry: scale.NewRegistry(p, log, forgetMetrics), log: log}, nil
+}
+
+// start makes the provider obey a. The first start also begins to watch it.
+func (e *engine) start(a *App) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := a.provider.Apply(context.Background(), e.provider, a.settings); err != nil {
+		return err
+	}
+	e.running = append(e.running, a)
+	if e.cancel == nil {
+		var ctx context.Context
+		ctx, e.cancel = context.WithCancel(context.Background())
+		e.watch.Go(func() {
+			if err := e.provider.(faas.Watcher).Watch(ctx, e.registry); err != nil && ctx.Err() == nil {
+				e.log.Error("watching functions ended; the gateway must be restarted", zap.Error(err))
+			}
+		})
+	}
+	return nil
+}
+
+// stop lets a go. Caddy starts the new configuration before it stops the old
+// one, and stops the new one first if another app of it fails to start: then
+// the old options come back into force.
+func (e *engine) stop(a *App) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	i := slices.Index(e.running, a)
+	if i < 0 {
+		return nil
+	}
+	obeyed := i == len(e.running)-1
+	e.running = slices.Delete(e.running, i, i+1)
+	if !obeyed || len(e.running) == 0 {
+		return nil
+	}
+	old := e.running[len(e.running)-1]
+	if err := old.provider.Apply(context.Background(), e.provider, old.settings); err != nil {
+		return fmt.Errorf("going back to the earlier configuration: %w", err)
+	}
+	return nil
+}
+
+// Destruct ends the provider and with it, for the local one, its processes.
+func (e *engine) Destruct() error {
+	var err error
+	if c, ok := e.provider.(io.Closer); ok {
+		err = c.Close()
+	}
+	if e.cancel != nil {
+		e.cancel()
+	}
+	e.watch.Wait()
+	e.registry.Close()
+	return err
+}
+
+// liveCore logs through whatever logger Caddy has at the moment: an engine outlives the one that it was made under.
+type liveCore struct{ fields []zapcore.Field }
+
+func (c liveCore) Enabled(l zapcore.Level) bool { return caddy.Log().Core().Enabled(l) }
+
+func (c liveCore) With(f []zapcore.Field) zapcore.Core {
+	return liveCore{slices.Concat(c.fields, f)}
+}
+
+func (c liveCore) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if c.Enabled(e.Level) {
+		return ce.AddCore(e, c)
+	}
+	return ce
+}
+
+func (c liveCore) Write(e zapcore.Entry, f []zapcore.Field) error {
+	if ce := caddy.Log().Core().Check(e, nil); ce != nil {
+		ce.Write(slices.Concat(c.fields, f)...)
+	}
+	return nil
+}
+
+func (c liveCore) Sync() error { return nil }
+
+var (
+	_ caddy.Destructor = (*engine)(nil)
+	_ zapcore.Core     = liveCore{}
+)

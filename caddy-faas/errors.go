@@ -1,0 +1,86 @@
+package caddyfaas
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"strconv"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/caddy-faas/faas/caddy-faas/faas"
+	"github.com/caddy-faas/faas/caddy-faas/scale"
+)
+
+// statusClientGone is what Caddy logs for a client that went away; nobody receives it.
+const statusClientGone = 499
+
+// connectionLost is the X-Faas-Reason of a replica that took the request and broke off before it answered.
+const connectionLost = "connection-lost"
+
+// refusals maps why a request got no replica to the status of its answer.
+var refusals = map[string]int{
+	scale.QueueFull:        http.StatusTooManyRequests,
+	scale.Busy:             http.StatusTooManyRequests,
+	scale.ColdStartTimeout: http.StatusServiceUnavailable,
+	scale.StartFailed:      http.StatusServiceUnavailable,
+	scale.Unreachable:      http.StatusBadGateway,
+}
+
+// failure turns what went wrong with a call into the error that Caddy answers
+// with, without addresses, and sets the headers that say why and when to come again.
+func failure(w http.ResponseWriter, id faas.ID, err error) caddyhttp.HandlerError {
+	var (
+		refused *scale.Refusal
+		answer  caddyhttp.HandlerError
+		dial    reverseproxy.DialError
+		tooBig  *http.MaxBytesError
+	)
+	switch {
+	case errors.As(err, &refused):
+		w.Header().Set("X-Faas-Reason", refused.Reason)
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(refused.RetryAfter.Seconds()))))
+		return caddyhttp.Error(refusals[refused.Reason], fmt.Errorf("function %s: %w", id, refused))
+	case errors.Is(err, faas.ErrNotFound):
+		return unknown(id, true)
+	case errors.As(err, &tooBig):
+		return caddyhttp.Error(http.StatusRequestEntityTooLarge, fmt.Errorf("the body has more than %d bytes", tooBig.Limit))
+	case errors.Is(err, context.Canceled):
+		return caddyhttp.Error(statusClientGone, errors.New("the client went away"))
+	case errors.As(err, &dial):
+		return broken(w, scale.Unreachable, fmt.Errorf("function %s: its replica accepts no connection", id))
+	case errors.As(err, &answer) && answer.StatusCode == http.StatusBadGateway:
+		return broken(w, connectionLost, fmt.Errorf("function %s: its replica closed the connection before it answered", id))
+	case errors.As(err, &answer) && answer.StatusCode == http.StatusGatewayTimeout:
+		return caddyhttp.Error(answer.StatusCode, fmt.Errorf("function %s did not answer in time", id))
+	case errors.As(err, &answer):
+		return answer
+	}
+	return caddyhttp.Error(http.StatusInternalServerError, fmt.Errorf("function %s: %w", id, err))
+}
+
+// broken is the 502 for a replica that is no good.
+func broken(w http.ResponseWriter, reason string, err error) caddyhttp.HandlerError {
+	w.Header().Set("X-Faas-Reason", reason)
+	w.Header().Set("Retry-After", "1")
+	return caddyhttp.Error(http.StatusBadGateway, err)
+}
+
+// unnamed is the error for a request that names no function.
+func unnamed(r *http.Request) caddyhttp.HandlerError {
+	if r.URL.Path == prefix {
+		return caddyhttp.Error(http.StatusNotFound, errors.New("no function named: call /function/NAME"))
+	}
+	return caddyhttp.Error(http.StatusBadRequest, errors.New("no function named: call /function/NAME, or send the header X-Function: NAME"))
+}
+
+// unknown is the error for a name that no function has, or none that an Alexa intent may reach.
+func unknown(id faas.ID, named bool) caddyhttp.HandlerError {
+	if !named {
+		return caddyhttp.Error(http.StatusNotFound, fmt.Errorf("no function named %s with the label %s: \"true\" for this Alexa intent", id, faas.LabelAlexa))
+	}
+	return caddyhttp.Error(http.StatusNotFound, fmt.Errorf("no function named %s: name one as /function/NAME or /function/NAME.NAMESPACE", id))
+}
