@@ -84,8 +84,9 @@ func (e *Engine) open() (err error) {
 		return err
 	}
 	e.run, e.kept, e.held, e.spawn = run, kept, held, newSpawner()
-	e.iso = probe(e.options().watchdog, e.spawn.start)
-	e.log.Info("local provider started", zap.Stringer("isolation", e.iso), zap.String("data", e.dir), zap.String("run", run))
+	e.iso, err = probe(e.options().watchdog, run, e.spawn.start)
+	e.log.Info("local provider started", zap.Stringer("isolation", e.iso), zap.NamedError("refused", err),
+		zap.String("data", e.dir), zap.String("run", run))
 	e.started = true
 	for _, rec := range all {
 		if rec.Removed {

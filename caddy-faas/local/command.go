@@ -136,8 +136,7 @@ func environment(fn faas.Function, command, home, tmp string) []string {
 	env["HOME"], env["TMPDIR"] = home, tmp
 	env["fprocess"] = command
 	if timeout, ok := declaredTimeout(fn); ok {
-		// An execution that is cut off at its limit must still be able to say so.
-		env["exec_timeout"], env["write_timeout"] = timeout.String(), (timeout + time.Second).String()
+		env["exec_timeout"] = timeout.String()
 	}
 	var list []string
 	for name, value := range env {
@@ -159,7 +158,8 @@ func declaredTimeout(fn faas.Function) (time.Duration, bool) {
 	return d, ok && d > 0
 }
 
-// patience is how long a replica may take to end after SIGTERM: its longest execution, its lame duck and 5 s.
+// patience is how long a replica may take to end after SIGTERM: its lame duck,
+// its longest execution, and what the watchdog allows on top.
 func patience(fn faas.Function) time.Duration {
 	const unlimited = 10 * time.Minute // in place of no limit
 	run, ok := declaredTimeout(fn)
@@ -178,7 +178,7 @@ func patience(fn faas.Function) time.Duration {
 	if !ok {
 		lame = time.Second
 	}
-	return run + lame + 5*time.Second
+	return lame + run + 12*time.Second
 }
 
 // duration reads a Go duration or whole seconds, not negative, as the watchdog does.

@@ -1,29 +1,46 @@
 package local
 
 import (
+	"bytes"
+	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"syscall"
 )
 
-// probe finds out what this machine allows by starting the watchdog with it.
-func probe(watchdog string, start func(*exec.Cmd) error) isolation {
-	best := isolation{pid: true, user: true}
-	least := isolation{}
+// probe finds out what this machine allows by starting the watchdog with it,
+// and says what was refused.
+func probe(watchdog, run string, start func(*exec.Cmd) error) (isolation, error) {
+	best, least := isolation{pid: true, user: true}, isolation{}
+	cmd := exec.Command(watchdog, "-version")
 	if os.Geteuid() == 0 {
 		best, least = isolation{drop: true, pid: true, mount: true}, isolation{drop: true}
+		plan, err := json.Marshal(stage{
+			Mounts: []mount{{Source: run, Target: run, ReadOnly: true}}, Proc: true, Dir: "/", UID: firstUID, GID: firstUID,
+		})
+		if err != nil {
+			return least, err
+		}
+		// Staged, it asks for the health of a watchdog that isn't there: that fails, but not in the stage.
+		cmd = exec.Command(watchdog, "-stage", string(plan), "-run-healthcheck", "-socket", filepath.Join(run, "none"))
 	}
-	args := []string{"-version"}
-	if best.mount {
-		args = []string{"-stage", `{"proc":true,"dir":"/","uid":1900000000,"gid":1900000000}`, "-version"}
-	}
-	cmd := exec.Command(watchdog, args...)
+	var said bytes.Buffer
 	cmd.Env = []string{}
+	cmd.Stderr = &said
 	cmd.SysProcAttr = best.attributes()
-	if start(cmd) == nil && cmd.Wait() == nil {
-		return best
+	err := start(cmd)
+	if err == nil {
+		err = cmd.Wait()
 	}
-	return least
+	if best.mount && said.Len() > 0 && !bytes.Contains(said.Bytes(), []byte("-stage")) {
+		err = nil
+	}
+	if err != nil {
+		return least, fmt.Errorf("%w %s", err, bytes.TrimSpace(said.Bytes()))
+	}
+	return best, nil
 }
 
 // attributes are those of every process that the engine starts.

@@ -34,6 +34,7 @@ type running struct {
 
 	mu   sync.Mutex
 	last []string // the last lines that it wrote
+	ends int      // how often the process behind it ended (mode http) since it was ready
 }
 
 // watch reads the process's log and waits for its end.
@@ -81,6 +82,9 @@ func (p *running) line(text string) {
 		own, level = parts[3], zap.InfoLevel
 	}
 	p.mu.Lock()
+	if own == text && strings.Contains(text, " fprocess has ended: ") {
+		p.ends++
+	}
 	p.last = append(p.last[max(0, len(p.last)-4):], own[:min(len(own), 300)])
 	p.mu.Unlock()
 	if c := p.e.log.Check(level, "function log"); c != nil {
@@ -96,6 +100,20 @@ func (p *running) lastWords() string {
 		return ""
 	}
 	return ": " + strings.Join(p.last, "; ")
+}
+
+// restarts is how often the watchdog had to start the function's long-lived
+// process again since the last forgive.
+func (p *running) restarts() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.ends
+}
+
+func (p *running) forgive() {
+	p.mu.Lock()
+	p.ends = 0
+	p.mu.Unlock()
 }
 
 // ready asks the watchdog; known is false when it gave no answer in time. One

@@ -65,18 +65,22 @@ func (r *replica) live() error {
 	r.change(func() { r.id, r.addr = p.id, "unix/"+p.socket })
 	deadline := time.NewTimer(startTimeout)
 	defer deadline.Stop()
-	pause, ready := 2*time.Millisecond, false
+	pause, ready, told := 2*time.Millisecond, false, false
 	for {
 		switch now, known := p.ready(); {
 		case known && now && !ready:
-			ready = true
+			ready, told = true, false
+			p.forgive()
 			deadline.Stop()
 			r.change(func() { r.ready, r.served, r.reason = true, true, "" })
 		case known && !now && ready:
 			ready = false
 			deadline.Reset(startTimeout)
 			pause = 2 * time.Millisecond
-			r.change(func() { r.ready, r.reason = false, "it says that it is not ready" })
+			r.change(func() { r.ready, r.reason = false, "no longer ready"+p.lastWords() })
+		case known && !now && p.restarts() > 1 && !told:
+			told = true
+			r.change(func() { r.fails, r.reason = max(r.fails, 2), "its process keeps ending"+p.lastWords() })
 		}
 		if ready {
 			pause = watchInterval

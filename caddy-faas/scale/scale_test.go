@@ -405,22 +405,3 @@ func TestLeasesUnderChange(t *testing.T) {
 		t.Errorf("%d in flight, %d queued at the end", target.InFlight(), target.Queued())
 	}
 }
-
-// A slot that is freed just as somebody begins to wait for it is not forgotten.
-func TestNoWakeUpIsLost(t *testing.T) {
-	_, target := setUp(t, new(raiser), deployment(1, map[string]string{faas.LabelConcurrency: "1"}))
-	var all sync.WaitGroup
-	for range 2 {
-		all.Go(func() {
-			for range 50_000 {
-				i, err := target.Invoke(t.Context(), 10*time.Second)
-				if err != nil {
-					t.Errorf("Invoke: %v", err)
-					return
-				}
-				i.End()
-			}
-		})
-	}
-	all.Wait()
-}
