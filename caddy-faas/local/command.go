@@ -22,9 +22,21 @@ func process(fn faas.Function) string {
 	return fn.Env["fprocess"]
 }
 
-// firstWord cuts the first word off a command line, as the watchdog would: shell quoting, no shell.
-func firstWord(line string) (word, rest string, err error) {
-	line = strings.TrimLeft(line, " \t\r\n")
+// blank is what separates words.
+const blank = " \t\r\n"
+
+// firstWord cuts the command's name off a command line; rest is verbatim.
+func firstWord(line string) (name, rest string, err error) {
+	name, rest, err = word(line)
+	if err == nil && name == "" {
+		err = errors.New("it names no command")
+	}
+	return name, rest, err
+}
+
+// word cuts one word off a command line, as the watchdog would: shell quoting, no shell.
+func word(line string) (text, rest string, err error) {
+	line = strings.TrimLeft(line, blank)
 	var b strings.Builder
 	quote, escaped := byte(0), false
 	i := 0
@@ -36,7 +48,7 @@ scan:
 			return "", "", errors.New("it contains a NUL byte")
 		case escaped:
 			escaped = false
-			if quote == '"' && !strings.ContainsRune("\"\\$`\n", rune(c)) {
+			if quote == '"' && strings.IndexByte("\"\\$`\n", c) < 0 {
 				b.WriteByte('\\')
 			}
 			if c != '\n' {
@@ -50,7 +62,7 @@ scan:
 			b.WriteByte(c)
 		case c == '\'' || c == '"':
 			quote = c
-		case strings.IndexByte(" \t\r\n", c) >= 0:
+		case strings.IndexByte(blank, c) >= 0:
 			break scan
 		default:
 			b.WriteByte(c)
@@ -61,10 +73,17 @@ scan:
 		return "", "", errors.New("a quote is not closed")
 	case escaped:
 		return "", "", errors.New("a backslash is the last character")
-	case b.Len() == 0:
-		return "", "", errors.New("it names no command")
 	}
 	return b.String(), line[i:], nil
+}
+
+// readable reports a command line that the watchdog couldn't read.
+func readable(line string) error {
+	_, rest, err := firstWord(line)
+	for err == nil && strings.TrimLeft(rest, blank) != "" {
+		_, rest, err = word(rest)
+	}
+	return err
 }
 
 // quoted writes a word so that the watchdog reads it back as it is.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 )
 
 // running is one watchdog process.
@@ -74,15 +75,12 @@ func (p *running) read() {
 	}
 }
 
-// line keeps and forwards one line. The watchdog writes the function's own as "DATE TIME stderr: TEXT".
+// line keeps and forwards one line.
 func (p *running) line(text string) {
 	p.f.logs.add(p.e.options().logLines, LogLine{Time: time.Now(), Replica: p.id, Text: text})
-	own, level := text, zap.DebugLevel
-	if parts := strings.SplitN(text, " ", 4); len(parts) == 4 && (parts[2] == "stderr:" || parts[2] == "stdout:") {
-		own, level = parts[3], zap.InfoLevel
-	}
+	own, level := unprefixed(text)
 	p.mu.Lock()
-	if own == text && strings.Contains(text, " fprocess has ended: ") {
+	if level == zap.DebugLevel && strings.HasPrefix(own, "fprocess has ended: ") {
 		p.ends++
 	}
 	p.last = append(p.last[max(0, len(p.last)-4):], own[:min(len(own), 300)])
@@ -90,6 +88,23 @@ func (p *running) line(text string) {
 	if c := p.e.log.Check(level, "function log"); c != nil {
 		c.Write(zap.Stringer("function", p.f.id), zap.String("replica", p.id), zap.String("text", own))
 	}
+}
+
+// unprefixed takes the watchdog's prefix off a line and tells the level of what
+// is left: the watchdog's own lines begin with date and time, the function's in
+// addition with the name of the stream, or with nothing (prefix_logs=false).
+func unprefixed(line string) (text string, level zapcore.Level) {
+	const stamp = "2006/01/02 15:04:05 "
+	if len(line) < len(stamp) || line[4] != '/' || line[7] != '/' || line[13] != ':' || line[16] != ':' {
+		return line, zap.InfoLevel
+	}
+	line = line[len(stamp):]
+	for _, stream := range []string{"stderr: ", "stdout: "} {
+		if text, ok := strings.CutPrefix(line, stream); ok {
+			return text, zap.InfoLevel
+		}
+	}
+	return line, zap.DebugLevel
 }
 
 // lastWords are the last lines of the log, to follow the description of an end.
@@ -152,6 +167,11 @@ func (p *running) stop(patience time.Duration) {
 
 // kill ends the process and what it started, at once.
 func (p *running) kill() {
+	if p.alone {
+		p.cmd.Process.Kill() // the namespace ends with its first process
+		<-p.exited
+		return
+	}
 	p.parent.Close() // the watchdog knows the process groups that it started
 	timer := time.NewTimer(2 * time.Second)
 	defer timer.Stop()

@@ -65,9 +65,11 @@ func (r *replica) live() error {
 	r.change(func() { r.id, r.addr = p.id, "unix/"+p.socket })
 	deadline := time.NewTimer(startTimeout)
 	defer deadline.Stop()
-	pause, ready, told := 2*time.Millisecond, false, false
+	pause, answered, ready, told := 2*time.Millisecond, false, false, false
 	for {
-		switch now, known := p.ready(); {
+		now, known := p.ready()
+		answered = answered || now
+		switch {
 		case known && now && !ready:
 			ready, told = true, false
 			p.forgive()
@@ -89,7 +91,11 @@ func (r *replica) live() error {
 		case <-p.exited:
 			return p.failure()
 		case <-r.quit:
-			p.stop(patience(r.rec.Function))
+			if answered { // before that it may not hear SIGTERM yet
+				p.stop(patience(r.rec.Function))
+			} else {
+				p.kill()
+			}
 			return nil
 		case <-deadline.C:
 			p.kill()
