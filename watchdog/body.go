@@ -27,10 +27,12 @@ type body struct {
 	io.ReadCloser
 	conn *conn
 
-	limit   time.Time // zero: none
-	since   time.Time // end of the last Read
-	reading atomic.Bool
-	eof     atomic.Bool
+	eof atomic.Bool
+
+	reading sync.Mutex // held during a Read
+	limit   time.Time  // zero: none
+	since   time.Time  // end of the last Read
+	err     error      // the last Read's, io.EOF excepted
 
 	mu    sync.Mutex
 	timer *time.Timer // nil: not watched
@@ -52,13 +54,13 @@ func takeBody(w http.ResponseWriter, r *http.Request) *body {
 
 // Read returns errBodySlow when the client was too slow and errClientGone when it closed the connection.
 func (b *body) Read(p []byte) (int, error) {
+	b.reading.Lock()
+	defer b.reading.Unlock()
 	if !b.limit.IsZero() {
 		b.limit = b.limit.Add(time.Since(b.since))
 		b.conn.Conn.SetReadDeadline(b.limit)
 	}
-	b.reading.Store(true)
 	n, err := b.ReadCloser.Read(p)
-	b.reading.Store(false)
 	b.since = time.Now()
 	switch {
 	case err == nil:
@@ -66,6 +68,7 @@ func (b *body) Read(p []byte) (int, error) {
 		// net/http watches the connection from here on, and a passed deadline would look to it like a client that went away.
 		b.conn.Conn.SetReadDeadline(time.Time{})
 		b.eof.Store(true)
+		return n, err
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		err = errBodySlow
 	case errors.Is(err, io.ErrUnexpectedEOF), isNetError(err):
@@ -73,7 +76,21 @@ func (b *body) Read(p []byte) (int, error) {
 	default:
 		err = fmt.Errorf("%w: %v", errBodyBad, err)
 	}
+	b.err = err
 	return n, err
+}
+
+// whyGone is to be called when net/http has ended the request's context. It does so for any error in reading from the client, so the
+// client may have been slow rather than have gone away. A Read under way is about to return for the same reason.
+func (b *body) whyGone() error {
+	if b != nil {
+		b.reading.Lock()
+		defer b.reading.Unlock()
+		if b.err != nil {
+			return b.err
+		}
+	}
+	return errClientGone
 }
 
 // unread says whether some of the body has not been read. Then the answer must say Connection: close, because the rest of the body
@@ -89,9 +106,13 @@ func (b *body) watch(gone func()) {
 		if b.eof.Load() {
 			return
 		}
-		if !b.reading.Load() && b.conn.hungUp() {
-			gone()
-			return
+		if b.reading.TryLock() { // a Read under way would notice by itself
+			hungUp := b.conn.hungUp()
+			b.reading.Unlock()
+			if hungUp {
+				gone()
+				return
+			}
 		}
 		b.mu.Lock()
 		defer b.mu.Unlock()

@@ -107,7 +107,7 @@ func (c *call) run() error {
 		timer := time.AfterFunc(limit, func() { c.fail(execTimeout(limit)) })
 		defer timer.Stop()
 	}
-	defer context.AfterFunc(c.r.Context(), func() { c.fail(errClientGone) })()
+	defer context.AfterFunc(c.r.Context(), func() { c.fail(c.body.whyGone()) })()
 	if c.body.unread() {
 		c.body.watch(func() { c.fail(errClientGone) })
 	}

@@ -9,7 +9,6 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -33,14 +32,13 @@ type proxy struct {
 	target   atomic.Pointer[url.URL] // where the present process listens
 	notReady atomic.Pointer[error]   // nil: it accepts connections
 
-	mu       sync.Mutex
-	proc     *process
-	stopping bool
-	ended    chan struct{} // closed when supervise has returned
+	proc     atomic.Pointer[process] // the last one started
+	stopping chan struct{}           // closed by stop
+	ended    chan struct{}           // closed when supervise has returned
 }
 
 func newProxy(cfg *config, c *children, l *logger, path string, env []string) *proxy {
-	p := &proxy{cfg: cfg, children: c, log: l, path: path, env: env, ended: make(chan struct{})}
+	p := &proxy{cfg: cfg, children: c, log: l, path: path, env: env, stopping: make(chan struct{}), ended: make(chan struct{})}
 	p.down(errors.New("the function is starting"))
 	p.reverse = &httputil.ReverseProxy{
 		Rewrite:        p.rewrite,
@@ -153,13 +151,18 @@ func (p *proxy) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	switch cause := context.Cause(r.Context()); {
 	case errors.As(cause, &limit):
 		err = limit
-	case errors.Is(err, errBodySlow), errors.Is(err, errBodyBad):
-	case cause != nil, errors.Is(err, errClientGone):
-		panic(http.ErrAbortHandler)
+	case cause == context.Canceled:
+		err = x.body.whyGone()
+	case cause != nil:
+		err = cause
+	case errors.Is(err, errBodySlow), errors.Is(err, errBodyBad), errors.Is(err, errClientGone):
 	default:
 		err = &failure{http.StatusBadGateway, "the function did not answer: " + err.Error()}
 	}
 	p.log.Printf("%s %s: %v", r.Method, r.URL.Path, err)
+	if errors.Is(err, errClientGone) {
+		panic(http.ErrAbortHandler)
+	}
 	closeUnread(w, x.body)
 	writeError(w, err)
 }
@@ -175,20 +178,16 @@ func (p *proxy) down(why error) { p.notReady.Store(&why) }
 
 // stop asks the process to end, now that nothing is in flight, and kills its group if the context ends first or 5 s have passed.
 func (p *proxy) stop(ctx context.Context) {
-	p.mu.Lock()
-	p.stopping = true
-	proc := p.proc
-	p.mu.Unlock()
-	if proc == nil {
-		return
+	close(p.stopping)
+	if proc := p.proc.Load(); proc != nil {
+		proc.kill(syscall.SIGTERM)
 	}
-	proc.kill(syscall.SIGTERM)
 	late := time.NewTimer(5 * time.Second)
 	defer late.Stop()
 	select {
-	case <-proc.exited:
+	case <-p.ended: // and its last words are in the log
 	case <-ctx.Done():
 	case <-late.C:
 	}
-	proc.kill(syscall.SIGKILL)
+	p.children.killAll()
 }

@@ -141,6 +141,8 @@ func versionText() string {
 func run(o *options) error {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	// Who reads the log may go away; writing to nobody must not end the watchdog. Ignoring the signal would be inherited by functions.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	cfg, err := readConfig(os.LookupEnv)
 	if err != nil {
 		return err
@@ -180,11 +182,16 @@ func run(o *options) error {
 		ErrorLog:          log.Logger,
 		// No ReadTimeout and no IdleTimeout: with both 0 an idle connection stays open.
 	}
-	go srv.Serve(ln)
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(ln) }()
 	log.Printf("fwatchdog %s, mode %s, listening on %s", versionText(), cfg.mode, ln.Addr())
 	defer ln.unlink()
 	defer children.killAll()
-	<-signals
+	select {
+	case err := <-served:
+		return fmt.Errorf("accepting connections: %w", err)
+	case <-signals:
+	}
 	drained := make(chan error, 1)
 	go func() { drained <- s.drain(srv, ln) }()
 	select {

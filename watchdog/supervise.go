@@ -14,12 +14,17 @@ import (
 
 // supervise starts the process again whenever it has ended, later each time, until the watchdog ends.
 func (p *proxy) supervise() {
+	defer close(p.ended)
 	delay := firstRestart
 	for {
 		began := time.Now()
 		err := p.once()
-		if p.isStopping() || errors.Is(err, errStopped) {
-			p.down(errStopped)
+		select {
+		case <-p.stopping:
+			return
+		default:
+		}
+		if errors.Is(err, errStopped) {
 			return
 		}
 		if time.Since(began) > steady {
@@ -27,15 +32,13 @@ func (p *proxy) supervise() {
 		}
 		p.down(fmt.Errorf("the function has ended (%w) and is started again", err))
 		p.log.Printf("fprocess has ended: %v; starting it again in %s", err, delay)
-		time.Sleep(delay)
+		select {
+		case <-p.stopping:
+			return
+		case <-time.After(delay):
+		}
 		delay = min(2*delay, lastRestart)
 	}
-}
-
-func (p *proxy) isStopping() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.stopping
 }
 
 // once runs the process until it ends, and says how it ended.
@@ -48,9 +51,7 @@ func (p *proxy) once() error {
 	if err != nil {
 		return err
 	}
-	p.mu.Lock()
-	p.proc = proc
-	p.mu.Unlock()
+	p.proc.Store(proc)
 	p.log.Printf("Started fprocess, pid %d; waiting for it to accept on %s", proc.pid, p.target.Load())
 	p.awaitAccept(proc)
 	<-proc.exited
