@@ -84,8 +84,15 @@ func (e *Engine) open() (err error) {
 		return err
 	}
 	e.run, e.kept, e.held, e.spawn = run, kept, held, newSpawner()
-	e.iso, err = probe(e.options().watchdog, run, e.spawn.start)
-	e.log.Info("local provider started", zap.Stringer("isolation", e.iso), zap.NamedError("refused", err),
+	iso, refused := probe(e.options().watchdog, run, e.spawn.start)
+	if e.weaken != nil {
+		iso = e.weaken(iso)
+	}
+	e.iso = iso
+	if iso.drop && !iso.mount { // else the stage sees to it
+		refused = errors.Join(refused, e.spawn.do(noNewPrivileges))
+	}
+	e.log.Info("local provider started", zap.Stringer("isolation", e.iso), zap.NamedError("refused", refused),
 		zap.String("data", e.dir), zap.String("run", run))
 	e.started = true
 	for _, rec := range all {

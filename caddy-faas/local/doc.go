@@ -39,8 +39,9 @@
 //   - not root, Linux: own user and PID namespaces.
 //   - otherwise: process groups.
 //
-// However the gateway ends, kill -9 included, its replicas end with it: each
-// watchdog has the end of a pipe that closes with the gateway, is sent SIGKILL
-// by the kernel (Linux), and takes its PID namespace along. Without a PID
-// namespace, processes that left their group are ended at the next start.
+// However the gateway ends, kill -9 included, its replicas end with it. A
+// watchdog in a PID namespace is killed by the kernel and takes all of that
+// along. Another one has the end of a pipe that closes with the gateway, and
+// kills the process groups that it started; what has left its group is ended
+// at the next start (Linux).
 package local

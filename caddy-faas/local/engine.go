@@ -31,13 +31,14 @@ type Engine struct {
 	run  string // RUN; set by the first apply
 	log  *zap.Logger
 
-	op      semaphore    // held to create, update or remove a function, and to apply a configuration
-	started bool         // guarded by op
-	kept    records      // set by the first apply
-	held    io.Closer    // the lock; set by the first apply
-	spawn   spawner      // set by the first apply
-	iso     isolation    // set by the first apply
-	opt     atomic.Value // options in force
+	op      semaphore                 // held to create, update or remove a function, and to apply a configuration
+	started bool                      // guarded by op
+	kept    records                   // set by the first apply
+	held    io.Closer                 // the lock; set by the first apply
+	spawn   spawner                   // set by the first apply
+	iso     isolation                 // set by the first apply
+	weaken  func(isolation) isolation // for tests; nil: as much as there is
+	opt     atomic.Value              // options in force
 
 	loaded, closed chan struct{} // closed after the first apply, by Close
 	once           sync.Once     // closes loaded

@@ -45,8 +45,10 @@ func probe(watchdog, run string, start func(*exec.Cmd) error) (isolation, error)
 
 // attributes are those of every process that the engine starts.
 func (i isolation) attributes() *syscall.SysProcAttr {
-	attr := &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
+	attr := &syscall.SysProcAttr{Setsid: true}
 	if i.pid {
+		// Only here: without a namespace the watchdog must live long enough to kill what it started.
+		attr.Pdeathsig = syscall.SIGKILL
 		attr.Cloneflags |= syscall.CLONE_NEWPID
 	}
 	if i.mount {
@@ -58,6 +60,16 @@ func (i isolation) attributes() *syscall.SysProcAttr {
 		attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: os.Getegid(), HostID: os.Getegid(), Size: 1}}
 	}
 	return attr
+}
+
+// noNewPrivileges makes what the calling thread starts from now on unable to
+// gain privileges from any program. Go never makes new threads from a locked one.
+func noNewPrivileges() error {
+	const setNoNewPrivs = 38 // PR_SET_NO_NEW_PRIVS
+	if _, _, errno := syscall.RawSyscall6(syscall.SYS_PRCTL, setNoNewPrivs, 1, 0, 0, 0, 0); errno != 0 {
+		return errno
+	}
+	return nil
 }
 
 // sockaddrUnix is how long the address of a unix socket may be, its final NUL included.

@@ -12,6 +12,9 @@ func probe(string, string, func(*exec.Cmd) error) (isolation, error) { return is
 
 func (isolation) attributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setsid: true} }
 
+// noNewPrivileges: there is no such thing here.
+func noNewPrivileges() error { return nil }
+
 // sweep has no way to know stray processes here.
 func sweep(...string) int { return 0 }
 

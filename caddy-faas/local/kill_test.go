@@ -1,3 +1,131 @@
 package local
 
-func owner_(string) {}
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"math/rand"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"syscall"
+	"testing"
+
+	"github.com/caddy-faas/faas/caddy-faas/faas"
+	"go.uber.org/zap"
+)
+
+// levels are the kinds of isolation, each with what it makes of the best one.
+var levels = map[string]func(isolation) isolation{
+	"best":           nil,
+	"no namespaces":  func(i isolation) isolation { return isolation{drop: i.drop} },
+	"process groups": func(isolation) isolation { return isolation{} },
+}
+
+// beGateway is the gateway of TestKilledGateway: it runs one function until it is killed.
+func beGateway(data string) {
+	p := new(Provider)
+	s := faas.Settings{Data: data, Watchdog: os.Getenv("FAAS_TEST_WATCHDOG")}
+	e := p.Open(s, zap.NewNop()).(*Engine)
+	e.weaken = levels[os.Getenv("FAAS_TEST_LEVEL")]
+	err := p.Apply(background, e, s)
+	if err == nil {
+		f := fn("stray", "sh -c '"+os.Getenv("FAAS_TEST_SCRIPT")+"'")
+		f.Env["mode"] = "http"
+		err = e.Create(background, f)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	io.Copy(io.Discard, os.Stdin) // for ever: the test holds the other end
+}
+
+// TestKilledGateway kills an engine's process with SIGKILL. With a PID
+// namespace nothing outlives it. Without, what left the watchdog's process
+// groups does, until the next start.
+func TestKilledGateway(t *testing.T) {
+	need(t, runtime.GOOS == "linux", "/proc")
+	for level := range levels {
+		t.Run(level, func(t *testing.T) { killed(t, level, nil) })
+		t.Run(level+", not root", func(t *testing.T) {
+			need(t, os.Geteuid() == 0, "root, to become somebody else")
+			killed(t, level, &syscall.Credential{Uid: 65534, Gid: 65534})
+		})
+	}
+}
+
+func killed(t *testing.T, level string, as *syscall.Credential) {
+	base := dir(t)
+	data := filepath.Join(base, "data")
+	must(t, os.Mkdir(data, 0o755))
+	program := filepath.Join(base, "gateway")
+	self, err := os.ReadFile("/proc/self/exe")
+	must(t, err)
+	must(t, os.WriteFile(program, self, 0o755))
+	if as != nil {
+		must(t, os.Chown(data, int(as.Uid), int(as.Gid)))
+	}
+	number := strconv.Itoa(1_000_000 + rand.Intn(1_000_000_000))
+
+	gateway := exec.Command(program)
+	gateway.SysProcAttr = &syscall.SysProcAttr{Credential: as}
+	gateway.Env = append(os.Environ(), "FAAS_TEST_OWNER="+data, "FAAS_TEST_WATCHDOG="+watchdog, "FAAS_TEST_LEVEL="+level, "TMPDIR="+base,
+		"FAAS_TEST_SCRIPT=sleep "+number+" & setsid sleep "+number+" & wait")
+	if as != nil {
+		must(t, os.Chown(base, int(as.Uid), int(as.Gid)))
+	}
+	stdin, err := gateway.StdinPipe()
+	must(t, err)
+	defer stdin.Close()
+	var said bytes.Buffer
+	gateway.Stderr = &said
+	must(t, gateway.Start())
+	defer func() {
+		if t.Failed() {
+			t.Logf("gateway: %s", said.String())
+		}
+	}()
+	sleeps := "sleep\x00" + number + "\x00"
+	until(t, "both sleeps run", func() bool { return len(withCommand(sleeps)) == 2 })
+	inside := withCommand(sleeps)
+	namespaced := level == "best" && differ(inside[0])
+	must(t, gateway.Process.Kill())
+	gateway.Wait()
+	if level == "best" {
+		need(t, namespaced, "leave to make PID namespaces")
+		until(t, "nothing is left", func() bool { return len(withCommand(number)) == 0 })
+		return
+	}
+	until(t, "the group is gone", func() bool { return len(withCommand(number)) == 1 })
+	if as != nil {
+		t.Setenv("TMPDIR", base) // as root the runtime directory is another one, but the data directory tells as well
+	}
+	r := open(t, data)
+	r.weaken = levels[level]
+	must(t, r.apply())
+	must(t, r.Remove(background, faas.ID{Name: "stray", Namespace: faas.DefaultNamespace}))
+	must(t, r.Close())
+	until(t, "nothing is left after the next start", func() bool { return len(withCommand(number)) == 0 })
+}
+
+// withCommand lists the processes whose command line contains a text.
+func withCommand(text string) (pids []string) {
+	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, file := range files {
+		line, err := os.ReadFile(file)
+		if err == nil && bytes.Contains(line, []byte(text)) {
+			pids = append(pids, filepath.Base(filepath.Dir(file)))
+		}
+	}
+	return pids
+}
+
+// differ tells whether a process has another PID namespace than this one.
+func differ(pid string) bool {
+	ours, _ := os.Readlink("/proc/self/ns/pid")
+	theirs, err := os.Readlink("/proc/" + pid + "/ns/pid")
+	return err == nil && ours != theirs
+}

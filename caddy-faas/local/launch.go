@@ -68,32 +68,28 @@ func (e *Engine) launch(f *function, rec record, slot int) (*running, error) {
 	}
 
 	home, tmp := work, p.tmp
-	var st *stage
-	if who != nil {
-		st = &stage{Dir: home, UID: who.uid, GID: who.gid}
-	}
-	if e.iso.mount {
-		st, home, tmp = e.mounts(p, folder, work, who)
+	p.cmd = exec.Command(opt.watchdog)
+	p.cmd.Dir, p.cmd.SysProcAttr = work, e.iso.attributes()
+	switch {
+	case e.iso.mount:
+		var plan stage
+		plan, home, tmp = e.plan(p, folder, work, who)
+		text, err := json.Marshal(plan)
+		if err != nil {
+			p.clean()
+			return nil, err
+		}
+		p.cmd.Args = append(p.cmd.Args, "-stage", string(text))
+		p.cmd.Dir = "/"
 		if folder != "" {
 			program = within(program, folder, filepath.Join(p.dir, "handler"))
 		}
+	case who != nil:
+		p.cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(who.uid), Gid: uint32(who.gid)}
 	}
 	p.mark = tmp
-	args := []string{"-socket", p.socket, "-parent-fd", "3"}
-	if st != nil {
-		text, err := json.Marshal(st)
-		if err != nil {
-			return nil, err
-		}
-		args = append([]string{"-stage", string(text)}, args...)
-	}
-	p.cmd = exec.Command(opt.watchdog, args...)
+	p.cmd.Args = append(p.cmd.Args, "-socket", p.socket, "-parent-fd", "3")
 	p.cmd.Env = environment(rec.Function, quoted(program)+rest, home, tmp)
-	p.cmd.Dir = "/"
-	if st == nil {
-		p.cmd.Dir = home
-	}
-	p.cmd.SysProcAttr = e.iso.attributes()
 	if err := e.start(p); err != nil {
 		p.clean()
 		return nil, fmt.Errorf("starting the watchdog: %w", err)
@@ -148,17 +144,17 @@ func (e *Engine) folders(p *running, work string, who *owner) error {
 	return err
 }
 
-// mounts shows the process its folders under its runtime folder, which every user can reach.
-func (e *Engine) mounts(p *running, folder, work string, who *owner) (st *stage, home, tmp string) {
+// plan shows the process its folders under its runtime folder, which every user can reach.
+func (e *Engine) plan(p *running, folder, work string, who *owner) (plan stage, home, tmp string) {
 	home, tmp = filepath.Join(p.dir, "work"), filepath.Join(p.dir, "tmp")
-	st = &stage{Proc: true, Dir: home, Mounts: []mount{{Source: work, Target: home}, {Source: p.tmp, Target: tmp}}}
+	plan = stage{Proc: true, Dir: home, Mounts: []mount{{Source: work, Target: home}, {Source: p.tmp, Target: tmp}}}
 	if folder != "" {
-		st.Mounts = append(st.Mounts, mount{Source: folder, Target: filepath.Join(p.dir, "handler"), ReadOnly: true})
+		plan.Mounts = append(plan.Mounts, mount{Source: folder, Target: filepath.Join(p.dir, "handler"), ReadOnly: true})
 	}
 	if who != nil {
-		st.UID, st.GID = who.uid, who.gid
+		plan.UID, plan.GID = who.uid, who.gid
 	}
-	return st, home, tmp
+	return plan, home, tmp
 }
 
 // removeRuntime removes RUN/REPLICA. Folders that are mounted into the process
@@ -225,10 +221,13 @@ func newSpawner() spawner {
 	return s
 }
 
-func (s spawner) start(cmd *exec.Cmd) error {
+func (s spawner) start(cmd *exec.Cmd) error { return s.do(cmd.Start) }
+
+// do runs something on that thread.
+func (s spawner) do(job func() error) error {
 	result := make(chan error, 1)
 	select {
-	case s.jobs <- func() { result <- cmd.Start() }:
+	case s.jobs <- func() { result <- job() }:
 		return <-result
 	case <-s.done:
 		return errClosed

@@ -29,7 +29,7 @@ var (
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("FAAS_TEST_OWNER"); dir != "" {
-		owner_(dir)
+		beGateway(dir)
 		return
 	}
 	os.Exit(func() int {
