@@ -61,7 +61,7 @@ func buildAndRun(m *testing.M) int {
 
 // dog is a running watchdog.
 type dog struct {
-	t      *testing.T
+	t      testing.TB
 	cmd    *exec.Cmd
 	socket string // "": it listens on addr
 	addr   string
@@ -89,7 +89,7 @@ func (b *buffer) String() string {
 }
 
 // command prepares a watchdog with exactly these variables besides PATH, HOME and TMPDIR.
-func command(t *testing.T, binary string, env []string, args ...string) *exec.Cmd {
+func command(t testing.TB, binary string, env []string, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command(binary, args...)
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=/", "TMPDIR=" + t.TempDir(), "GORACE=halt_on_error=1"}, env...)
@@ -112,7 +112,7 @@ func startPort(t *testing.T, env ...string) *dog {
 
 var listening = regexp.MustCompile(`listening on (\S+)`)
 
-func launchDog(t *testing.T, cmd *exec.Cmd, socket string) *dog {
+func launchDog(t testing.TB, cmd *exec.Cmd, socket string) *dog {
 	t.Helper()
 	d := &dog{t: t, cmd: cmd, socket: socket, log: &buffer{}, exited: make(chan struct{})}
 	cmd.Stderr = d.log
@@ -194,7 +194,7 @@ func (d *dog) eventually(what string, is func() bool) {
 	eventually(d.t, what, is)
 }
 
-func eventually(t *testing.T, what string, is func() bool) {
+func eventually(t testing.TB, what string, is func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
 		if is() {

@@ -88,6 +88,7 @@ func (p *proxy) rewrite(r *httputil.ProxyRequest) {
 	}
 	r.SetURL(&target)
 	r.Out.Host = r.In.Host
+	r.Out.URL.RawQuery = r.In.URL.RawQuery // ReverseProxy would leave out what it cannot parse
 	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {
 		if v, ok := r.In.Header[name]; ok {
 			r.Out.Header[name] = v

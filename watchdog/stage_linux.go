@@ -37,8 +37,9 @@ func parsePlan(text string) (*plan, error) {
 	if d.More() {
 		return nil, errors.New("something follows the object")
 	}
-	if p.UID < 0 || p.GID < 0 {
-		return nil, errors.New("uid and gid cannot be negative")
+	const most = 1<<32 - 2 // a larger one would be cut to 32 bits, and 1<<32 is root's
+	if p.UID < 0 || p.GID < 0 || int64(p.UID) > most || int64(p.GID) > most {
+		return nil, fmt.Errorf("uid and gid must be from 0 to %d", int64(most))
 	}
 	paths := []string{p.Dir}
 	for _, m := range p.Mounts {
