@@ -86,13 +86,14 @@ func (e *Engine) launch(f *function, rec record, slot int) (*running, error) {
 		}
 	case who != nil:
 		p.cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(who.uid), Gid: uint32(who.gid)}
+		p.hint = closed(*who, work, program, opt.watchdog)
 	}
 	p.mark = tmp
 	p.cmd.Args = append(p.cmd.Args, "-socket", p.socket, "-parent-fd", "3")
 	p.cmd.Env = environment(rec.Function, quoted(program)+rest, home, tmp)
 	if err := e.start(p); err != nil {
 		p.clean()
-		return nil, fmt.Errorf("starting the watchdog: %w", err)
+		return nil, fmt.Errorf("starting the watchdog: %w%s", err, p.hint)
 	}
 	return p, nil
 }
@@ -194,6 +195,32 @@ func own(dir string, who owner) error {
 		return err
 	}
 	return os.Chown(dir, who.uid, who.gid) // last: it marks the rest as done
+}
+
+// closed says which folder on the way to these files a user may not enter,
+// as far as modes tell, to follow the description of a failed start.
+func closed(who owner, files ...string) string {
+	for _, file := range files {
+		for dir := filepath.Dir(file); ; dir = filepath.Dir(dir) {
+			info, err := os.Stat(dir)
+			if err != nil {
+				break
+			}
+			bit := fs.FileMode(0o001)
+			if st, ok := info.Sys().(*syscall.Stat_t); ok && int(st.Uid) == who.uid {
+				bit = 0o100
+			} else if ok && int(st.Gid) == who.gid {
+				bit = 0o010
+			}
+			if who.uid != 0 && info.Mode()&bit == 0 {
+				return fmt.Sprintf(" (user %d can't enter %s: allow it with chmod o+x, move %s elsewhere, or choose another user)", who.uid, dir, file)
+			}
+			if dir == filepath.Dir(dir) {
+				break
+			}
+		}
+	}
+	return ""
 }
 
 // A spawner starts processes from one thread that lives until the engine

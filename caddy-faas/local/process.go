@@ -25,6 +25,7 @@ type running struct {
 	socket string
 	tmp    string // its temporary folder on this machine
 	mark   string // its TMPDIR, by which stray processes are known
+	hint   string // what may have kept it from starting
 	alone  bool   // it has a PID namespace: nothing outlives it
 	cmd    *exec.Cmd
 	parent *os.File // the watchdog ends, and all that it started, once this is closed

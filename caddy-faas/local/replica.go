@@ -143,7 +143,7 @@ func (r *replica) change(do func()) {
 // failure describes an exit that nobody asked for.
 func (p *running) failure() error {
 	if p.err == nil {
-		return errors.New("exit status 0" + p.lastWords())
+		return errors.New("exit status 0" + p.lastWords() + p.hint)
 	}
-	return fmt.Errorf("%w%s", p.err, p.lastWords())
+	return fmt.Errorf("%w%s%s", p.err, p.lastWords(), p.hint)
 }

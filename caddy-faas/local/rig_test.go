@@ -142,29 +142,41 @@ func until(t testing.TB, what string, is func() bool) {
 
 // call sends one request to a replica on a connection of its own.
 func call(addr, body string) (string, error) {
+	receive, err := send(addr, body)
+	if err != nil {
+		return "", err
+	}
+	return receive()
+}
+
+// send returns once a request is with a replica.
+func send(addr, body string) (receive func() (string, error), err error) {
 	conn, err := net.Dial("unix", strings.TrimPrefix(addr, "unix/"))
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(faastest.Patience))
 	req, err := http.NewRequest("POST", "http://function/", strings.NewReader(body))
+	if err == nil {
+		err = req.Write(conn)
+	}
 	if err != nil {
-		return "", err
+		conn.Close()
+		return nil, err
 	}
-	if err := req.Write(conn); err != nil {
-		return "", err
-	}
-	resp, err := http.ReadResponse(bufio.NewReader(conn), req)
-	if err != nil {
-		return "", err
-	}
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(resp.Body)
-	if err == nil && resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("status %d: %s", resp.StatusCode, answer)
-	}
-	return string(answer), err
+	return func() (string, error) {
+		defer conn.Close()
+		resp, err := http.ReadResponse(bufio.NewReader(conn), req)
+		if err != nil {
+			return "", err
+		}
+		defer resp.Body.Close()
+		answer, err := io.ReadAll(resp.Body)
+		if err == nil && resp.StatusCode != http.StatusOK {
+			err = fmt.Errorf("status %d: %s", resp.StatusCode, answer)
+		}
+		return string(answer), err
+	}, nil
 }
 
 // ask calls the only replica of a function.
@@ -185,3 +197,6 @@ func need(t testing.TB, ok bool, what string) {
 		t.Skipf("needs %s", what)
 	}
 }
+
+// zapText is how the log carries a function's line.
+func zapText(text string) zap.Field { return zap.String("text", text) }
