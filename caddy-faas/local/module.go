@@ -43,7 +43,7 @@ func (p *Provider) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		return d.ArgErr()
 	}
-	for d.NextBlock(d.Nesting()) {
+	for d.NextBlock(0) {
 		option := d.Val()
 		var value string
 		if !d.AllArgs(&value) {
