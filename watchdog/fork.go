@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,7 +16,7 @@ import (
 	"time"
 )
 
-// chunk is the size in bytes of the buffers that bodies pass through: an answer up to this size is held back until the process has
+// chunk is the size in bytes of the buffers that bodies pass through: an answer below this size is held back until the process has
 // ended, a request body of known length up to this size is in the pipe before the process starts.
 const chunk = 64 << 10
 
@@ -266,13 +267,11 @@ func execTimeout(limit time.Duration) error {
 // finish decides, now that the process has ended by itself, and sends what is still held.
 func (c *call) finish() error {
 	if err := c.proc.failure(); err != nil {
-		var tail []byte
+		said := c.held[:c.n]
 		if c.stderr != nil {
-			tail = c.stderr.tail
-		} else {
-			tail = c.held[max(0, c.n-maxTail):c.n]
+			said = c.stderr.tail
 		}
-		return &failure{http.StatusInternalServerError, strings.TrimRight(fmt.Sprintf("fprocess failed: %v\n%s", err, tail), "\n")}
+		return &failure{http.StatusInternalServerError, strings.TrimRight(fmt.Sprintf("fprocess failed: %v\n%s", err, lastLines(said)), "\n")}
 	}
 	if !c.streamed {
 		c.header()
@@ -281,9 +280,22 @@ func (c *call) finish() error {
 	return c.write()
 }
 
+// lastLines returns the lines that end in the last maxTail bytes, without the one that began before.
+func lastLines(said []byte) []byte {
+	if len(said) < maxTail {
+		return said
+	}
+	said = said[len(said)-maxTail:]
+	if i := bytes.IndexByte(said, '\n'); i >= 0 && i < len(said)-1 {
+		return said[i+1:]
+	}
+	return said
+}
+
 // refuse answers with the failure, or breaks the answer off if its beginning has been sent or nobody is there to read it.
 func (c *call) refuse(err error) {
-	c.log.Print(strings.ReplaceAll(err.Error(), "\n", " | "))
+	first, _, _ := strings.Cut(err.Error(), "\n") // what follows is from stderr, and logged already
+	c.log.Print(first)
 	if c.streamed || errors.Is(err, errClientGone) {
 		if !c.r.ProtoAtLeast(1, 1) {
 			connOf(c.r.Context()).abort()

@@ -154,8 +154,8 @@ func TestFailingFunction(t *testing.T) {
 		t.Errorf("body %q, type %q", r.body, r.header.Get("Content-Type"))
 	}
 	d.do("GET", "/", nil, "X-End", "kill -KILL $$").want(t, 500, "killed by signal 9")
-	r = d.do("GET", "/", nil, "X-End", "head -c 100000 /dev/zero >&2; echo last words >&2; exit 1")
-	r.want(t, 500, "last words")
+	r = d.do("GET", "/", nil, "X-End", "head -c 100000 /dev/zero >&2; echo >&2; echo last words >&2; exit 1")
+	r.want(t, 500, "exit status 1\nlast words")
 	if len(r.body) > maxTail+100 {
 		t.Errorf("%d bytes of stderr in the answer", len(r.body))
 	}
@@ -287,7 +287,7 @@ func TestUnreadBodyIsNoError(t *testing.T) {
 }
 
 func TestBodyTooSlow(t *testing.T) {
-	d := startDog(t, "read_timeout=300ms", "fprocess=sh -c 'echo pid $$ >&2; cat >/dev/null; sleep 100000'")
+	d := startDog(t, "read_timeout=200ms", "fprocess=sh -c 'echo pid $$ >&2; cat >/dev/null; sleep 100000'")
 	for i, head := range []string{"Content-Length: 10\r\n\r\n123", "Content-Length: 100000\r\n\r\n123", "Transfer-Encoding: chunked\r\n\r\n3\r\n123\r\n"} {
 		c := d.mustDial()
 		io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\n"+head)

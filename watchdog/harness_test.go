@@ -132,7 +132,7 @@ func launchDog(t testing.TB, cmd *exec.Cmd, socket string) *dog {
 	if _, port, err := net.SplitHostPort(address); err == nil {
 		d.addr = "127.0.0.1:" + port
 	}
-	d.client = &http.Client{Transport: &http.Transport{
+	d.client = &http.Client{Timeout: patience, Transport: &http.Transport{
 		DialContext:         func(context.Context, string, string) (net.Conn, error) { return d.dial() },
 		MaxIdleConnsPerHost: 64,
 		DisableCompression:  true,

@@ -43,7 +43,7 @@
 //
 // # Answers in mode fork
 //
-// An answer of up to 64 KiB is held until the process has ended: it has a Content-Length, or is a 500 that says what went wrong if the
+// An answer below 64 KiB is held until the process has ended: it has a Content-Length, or is a 500 that says what went wrong if the
 // exit status is not 0. It is sent earlier, in parts, once the function has been silent for 100 ms or 500 ms have passed; if it fails
 // after that the connection is broken off. The answer ends when the process does: what is left of its group is killed. The group is
 // also killed when the client goes away.

@@ -48,13 +48,13 @@ func TestIdleConnectionsStayOpen(t *testing.T) {
 
 // Bodies that come in pieces, each request within read_timeout but together far beyond it.
 func TestPacedBodies(t *testing.T) {
-	d := startDog(t, "fprocess=cat", "read_timeout=2s")
+	d := startDog(t, "fprocess=cat", "read_timeout=1s")
 	for range 3 {
 		body, end := io.Pipe()
 		go func() {
 			for range 4 {
 				io.WriteString(end, "piece ")
-				time.Sleep(200 * time.Millisecond) // the pace is what is tested
+				time.Sleep(100 * time.Millisecond) // the pace is what is tested
 			}
 			end.Close()
 		}()
