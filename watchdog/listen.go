@@ -18,6 +18,7 @@ type listener struct {
 	socket                    string // "": a port
 	readTimeout, writeTimeout time.Duration
 	finishing                 atomic.Bool
+	until                     time.Time     // Accept's own: when it ends, once finishing
 	ended                     chan struct{} // closed when nothing more will be accepted
 }
 
@@ -70,32 +71,42 @@ func listenUnix(path string) (net.Listener, error) {
 
 func (l *listener) Accept() (net.Conn, error) {
 	for {
+		if l.finishing.Load() && l.until.IsZero() {
+			l.until = time.Now().Add(lastCall)
+			l.setDeadline(l.until)
+		}
 		c, err := l.Listener.Accept()
-		if err == nil {
+		switch {
+		case err == nil:
 			return &conn{Conn: c, readTimeout: l.readTimeout, writeTimeout: l.writeTimeout, fresh: true}, nil
-		}
-		if l.finishing.Load() && errors.Is(err, os.ErrDeadlineExceeded) {
-			close(l.ended)
-			return nil, net.ErrClosed
-		}
-		if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			if !l.until.IsZero() && !time.Now().Before(l.until) {
+				close(l.ended)
+				return nil, net.ErrClosed
+			}
+			l.setDeadline(l.until)
+		case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
 			time.Sleep(10 * time.Millisecond) // net/http would wait for up to a second
-			continue
+		default:
+			return nil, err
 		}
-		return nil, err
 	}
 }
 
+// lastCall is how long the listener goes on accepting those who connected before the end.
+const lastCall = 20 * time.Millisecond
+
 // finish ends the listening. Clients that have connected by now are in the kernel's queue and would lose their request if the socket
-// were simply closed: so the socket's name goes first, then the queue is emptied.
+// were simply closed: so the socket's name goes first, then Accept empties the queue.
 func (l *listener) finish() {
 	l.unlink()
 	l.finishing.Store(true)
-	deadline := time.Now().Add(20 * time.Millisecond)
-	if d, ok := l.Listener.(interface{ SetDeadline(time.Time) error }); !ok || d.SetDeadline(deadline) != nil {
-		return
-	}
+	l.setDeadline(time.Unix(1, 0)) // wakes Accept
 	<-l.ended
+}
+
+func (l *listener) setDeadline(t time.Time) {
+	l.Listener.(interface{ SetDeadline(time.Time) error }).SetDeadline(t)
 }
 
 func (l *listener) unlink() {

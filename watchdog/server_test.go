@@ -117,6 +117,38 @@ func TestDrainLosesNothing(t *testing.T) {
 	}
 }
 
+// A client that is still in the kernel's queue when the listening ends is accepted.
+func TestQueuedClientIsAccepted(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "s")
+	l, err := listen(&config{}, socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for range 3 {
+		c, err := net.Dial("unix", socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	finished := make(chan struct{})
+	go func() { l.finish(); close(finished) }()
+	eventually(t, "the end of the socket", func() bool { return l.finishing.Load() })
+	accepted := 0
+	for c, err := l.Accept(); ; c, err = l.Accept() {
+		if err != nil {
+			break
+		}
+		accepted++
+		c.Close()
+	}
+	<-finished
+	if accepted != 3 {
+		t.Errorf("%d of 3 clients were accepted", accepted)
+	}
+}
+
 // A request in flight at SIGTERM is finished, new connections are refused meanwhile.
 func TestDrainFinishesRequests(t *testing.T) {
 	d := startDog(t, "fprocess=cat", "healthcheck_interval=0")
