@@ -236,10 +236,12 @@ func (e *Engine) discard(f *function, mark bool) error {
 	} else if err := e.kept.save(rec); err != nil {
 		return err
 	}
+	e.mu.Lock()
+	e.leaving[f] = true // before its supervisor can be done
+	e.mu.Unlock()
 	f.end(true)
 	e.mu.Lock()
 	delete(e.functions, f.id)
-	e.leaving[f] = true
 	if rec.Removed {
 		e.removed[f.id] = rec
 	}
@@ -292,7 +294,7 @@ func (e *Engine) Close() error {
 	}
 	e.wg.Wait()
 	e.spawn.end()
-	return errors.Join(os.RemoveAll(e.run), e.held.Close())
+	return errors.Join(os.Remove(e.run), e.held.Close())
 }
 
 // check reports what can't be run by this provider at all.

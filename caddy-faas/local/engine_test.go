@@ -167,6 +167,36 @@ func TestOptionsChangeKeepsProcesses(t *testing.T) {
 	}
 }
 
+func TestWatchBeforeApply(t *testing.T) {
+	data := dir(t)
+	f := fn("a", "cat")
+	first := open(t, data)
+	must(t, first.apply())
+	must(t, first.Create(background, f))
+	must(t, first.Close())
+	r := open(t, data)
+	began := make(chan struct{})
+	go func() {
+		close(began)
+		if err := r.apply(); err != nil {
+			t.Error(err)
+		}
+	}()
+	<-began
+	watch := faastest.Record(t, r, nil)
+	if watch.Deployment(f.ID).ID != f.ID {
+		t.Error("synced without what was on disk")
+	}
+	watch.UntilReady(t, f.ID, 1)
+	if err := r.Watch(background, watch); err == nil {
+		t.Error("a second watch at the same time was accepted")
+	}
+	must(t, r.Close())
+	if d := watch.Deployment(f.ID); len(d.Replicas) > 0 {
+		t.Errorf("after Close: %+v", d)
+	}
+}
+
 func TestInvalid(t *testing.T) {
 	r := begin(t)
 	for what, change := range map[string]func(*faas.Function){

@@ -206,7 +206,9 @@ func (f *function) deployment() faas.Deployment {
 		if r.leaving || f.ended {
 			continue
 		}
-		d.Replicas = append(d.Replicas, faas.Replica{ID: r.id, Slot: r.slot, Addr: r.addr, Ready: r.ready})
+		if r.id != "" {
+			d.Replicas = append(d.Replicas, faas.Replica{ID: r.id, Slot: r.slot, Addr: r.addr, Ready: r.ready})
+		}
 		if r.reason != "" && (ailing == nil || r.rec.Version > ailing.rec.Version) {
 			ailing = r
 		}

@@ -1,7 +1,9 @@
 package local
 
 import (
+	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand"
@@ -31,7 +33,7 @@ func beGateway(data string) {
 	e := p.Open(s, zap.NewNop()).(*Engine)
 	e.weaken = levels[os.Getenv("FAAS_TEST_LEVEL")]
 	err := p.Apply(background, e, s)
-	if err == nil {
+	if err == nil && os.Getenv("FAAS_TEST_SCRIPT") != "" {
 		f := fn("stray", "sh -c '"+os.Getenv("FAAS_TEST_SCRIPT")+"'")
 		f.Env["mode"] = "http"
 		err = e.Create(background, f)
@@ -39,6 +41,19 @@ func beGateway(data string) {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
+	}
+	for n := 1; os.Getenv("FAAS_TEST_SCRIPT") == ""; n++ {
+		f := fn("counter", "cat")
+		f.Labels = map[string]string{faas.LabelMin: "0"}
+		f.Annotations = map[string]string{"n": strconv.Itoa(n)}
+		if err = e.Update(background, f); errors.Is(err, faas.ErrNotFound) {
+			err = e.Create(background, f)
+		}
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		fmt.Println(n)
 	}
 	io.Copy(io.Discard, os.Stdin) // for ever: the test holds the other end
 }
@@ -109,6 +124,40 @@ func killed(t *testing.T, level string, as *syscall.Credential) {
 	must(t, r.Remove(background, faas.ID{Name: "stray", Namespace: faas.DefaultNamespace}))
 	must(t, r.Close())
 	until(t, "nothing is left after the next start", func() bool { return len(withCommand(number)) == 0 })
+}
+
+// TestKilledWhileWriting kills a program that writes a record again and again:
+// what it was told to be kept must be there, whole.
+func TestKilledWhileWriting(t *testing.T) {
+	data := dir(t)
+	for round := range 5 {
+		gateway := exec.Command(os.Args[0])
+		gateway.Env = append(os.Environ(), "FAAS_TEST_OWNER="+data, "FAAS_TEST_WATCHDOG="+watchdog, "FAAS_TEST_SCRIPT=")
+		out, err := gateway.StdoutPipe()
+		must(t, err)
+		must(t, gateway.Start())
+		lines, last := bufio.NewScanner(out), 0
+		for lines.Scan() {
+			if last, err = strconv.Atoi(lines.Text()); err != nil {
+				t.Fatal(lines.Text())
+			}
+			if last == 20+round {
+				gateway.Process.Kill()
+			}
+		}
+		gateway.Wait()
+		r := open(t, data)
+		must(t, r.apply())
+		all, err := r.List(background)
+		must(t, err)
+		if len(all) != 1 {
+			t.Fatalf("%d functions, want 1: %v", len(all), r.log.All())
+		}
+		if n, err := strconv.Atoi(all[0].Annotations["n"]); err != nil || n < last || n > last+1 {
+			t.Errorf("kept %q, acknowledged %d", all[0].Annotations["n"], last)
+		}
+		must(t, r.Close())
+	}
 }
 
 // withCommand lists the processes whose command line contains a text.

@@ -54,7 +54,7 @@ func (e *Engine) launch(f *function, rec record, slot int) (*running, error) {
 	}
 	id := make([]byte, 8)
 	rand.Read(id)
-	p := &running{e: e, f: f, id: hex.EncodeToString(id), alone: e.iso.pid, exited: make(chan struct{})}
+	p := &running{e: e, f: f, id: hex.EncodeToString(id), alone: e.iso.pid, spoke: make(chan struct{}, 1), exited: make(chan struct{})}
 	p.dir, p.tmp = filepath.Join(e.run, p.id), filepath.Join(e.dir, "tmp", p.id)
 	p.socket = filepath.Join(p.dir, "s")
 	work := filepath.Join(e.dir, "work", f.id.String(), strconv.Itoa(rec.Version), strconv.Itoa(slot))

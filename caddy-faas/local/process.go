@@ -31,12 +31,13 @@ type running struct {
 	parent *os.File // the watchdog ends, and all that it started, once this is closed
 	output *os.File
 
+	spoke  chan struct{} // it wrote a line: a good time to ask whether it is ready
 	exited chan struct{} // closed when the process has ended and its log is read
 	err    error         // how it ended; to be read after exited
 
 	mu   sync.Mutex
 	last []string // the last lines that it wrote
-	ends int      // how often the process behind it ended (mode http) since it was ready
+	ends int      // how often the process behind it has ended (mode http)
 }
 
 // watch reads the process's log and waits for its end.
@@ -86,6 +87,10 @@ func (p *running) line(text string) {
 	}
 	p.last = append(p.last[max(0, len(p.last)-4):], own[:min(len(own), 300)])
 	p.mu.Unlock()
+	select {
+	case p.spoke <- struct{}{}:
+	default:
+	}
 	if c := p.e.log.Check(level, "function log"); c != nil {
 		c.Write(zap.Stringer("function", p.f.id), zap.String("replica", p.id), zap.String("text", own))
 	}
@@ -118,18 +123,16 @@ func (p *running) lastWords() string {
 	return ": " + strings.Join(p.last, "; ")
 }
 
-// restarts is how often the watchdog had to start the function's long-lived
-// process again since the last forgive.
-func (p *running) restarts() int {
+// restarted tells whether the function's long-lived process has ended twice
+// since the last time that this was so: it doesn't start.
+func (p *running) restarted() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.ends
-}
-
-func (p *running) forgive() {
-	p.mu.Lock()
+	if p.ends < 2 {
+		return false
+	}
 	p.ends = 0
-	p.mu.Unlock()
+	return true
 }
 
 // ready asks the watchdog; known is false when it gave no answer in time. One

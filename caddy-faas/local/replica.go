@@ -16,6 +16,9 @@ const (
 	// watchInterval is how often a ready replica is asked whether it still is.
 	watchInterval = time.Second
 
+	// minPause and maxPause are between two questions to a process that starts.
+	minPause, maxPause = 2 * time.Millisecond, 100 * time.Millisecond
+
 	minRestartDelay, maxRestartDelay = 100 * time.Millisecond, 30 * time.Second
 )
 
@@ -27,7 +30,7 @@ type replica struct {
 	slot int
 	quit chan struct{} // closed by the supervisor: stop the process and end
 
-	// Guarded by f.mu. The first two are of the present process.
+	// Guarded by f.mu. The first two are of the present process, empty when there is none.
 	id, addr string
 	ready    bool
 	served   bool   // it has been ready
@@ -65,45 +68,54 @@ func (r *replica) live() error {
 	r.change(func() { r.id, r.addr = p.id, "unix/"+p.socket })
 	deadline := time.NewTimer(startTimeout)
 	defer deadline.Stop()
-	pause, answered, ready, told := 2*time.Millisecond, false, false, false
+	served, ready, pause := false, false, minPause
 	for {
-		now, known := p.ready()
-		answered = answered || now
-		switch {
-		case known && now && !ready:
-			ready, told = true, false
-			p.forgive()
-			deadline.Stop()
-			r.change(func() { r.ready, r.served, r.reason = true, true, "" })
-		case known && !now && ready:
-			ready = false
-			deadline.Reset(startTimeout)
-			pause = 2 * time.Millisecond
-			r.change(func() { r.ready, r.reason = false, "no longer ready"+p.lastWords() })
-		case known && !now && p.restarts() > 1 && !told:
-			told = true
-			r.change(func() { r.fails, r.reason = max(r.fails, 2), "its process keeps ending"+p.lastWords() })
+		if now, known := p.ready(); known && now != ready {
+			ready, served, pause = now, true, minPause
+			r.turn(p, ready)
+			if deadline.Stop(); !ready {
+				deadline.Reset(startTimeout)
+			}
 		}
+		spoke := p.spoke // while it starts: a line of its log is a good time to ask again
 		if ready {
-			pause = watchInterval
+			spoke, pause = nil, watchInterval
+		} else if p.restarted() {
+			r.change(func() { r.fails, r.reason = max(r.fails, 2), "its process keeps ending"+p.lastWords() })
 		}
 		select {
 		case <-p.exited:
 			return p.failure()
 		case <-r.quit:
-			if answered { // before that it may not hear SIGTERM yet
-				p.stop(patience(r.rec.Function))
-			} else {
-				p.kill()
-			}
+			r.leave(p, served)
 			return nil
 		case <-deadline.C:
 			p.kill()
 			return fmt.Errorf("not ready after %s%s", startTimeout, p.lastWords())
+		case <-spoke:
 		case <-time.After(pause):
-			pause = min(2*pause, 100*time.Millisecond)
+			pause = min(2*pause, maxPause)
 		}
 	}
+}
+
+// turn notes that the process became ready, or no longer is.
+func (r *replica) turn(p *running, ready bool) {
+	r.change(func() {
+		r.ready, r.served, r.reason = ready, true, ""
+		if !ready {
+			r.reason = "no longer ready" + p.lastWords()
+		}
+	})
+}
+
+// leave ends the process: in good order if it may have requests.
+func (r *replica) leave(p *running, served bool) {
+	if served {
+		p.stop(patience(r.rec.Function))
+		return
+	}
+	p.kill() // it may not hear SIGTERM yet
 }
 
 // failed notes why a process ended and returns how long to wait before the next one.
@@ -114,7 +126,7 @@ func (r *replica) failed(err error, healthy bool) (delay time.Duration) {
 			r.fails = 0
 		}
 		r.fails++
-		r.ready, r.reason = false, err.Error()
+		r.ready, r.reason, r.id, r.addr = false, err.Error(), "", ""
 		fails = r.fails
 	})
 	delay = backoff(fails)

@@ -52,8 +52,10 @@ func TestRestart(t *testing.T) {
 	must(t, syscall.Kill(pid(t, before), syscall.SIGKILL))
 	var after faas.Replica
 	watch.Until(t, "another process is ready", func(now map[faas.ID]faas.Deployment) bool {
-		after = now[f.ID].Replicas[0]
-		return after.Ready && after.ID != before.ID
+		for _, after = range now[f.ID].Replicas {
+			return after.Ready && after.ID != before.ID
+		}
+		return false
 	})
 	if after.Slot != before.Slot || after.Addr == before.Addr {
 		t.Errorf("before %+v, after %+v: want the same slot at another address", before, after)

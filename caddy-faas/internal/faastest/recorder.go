@@ -109,13 +109,7 @@ func (r *Recorder) Until(t testing.TB, what string, is func(map[faas.ID]faas.Dep
 	t.Helper()
 	late := time.After(Patience)
 	for {
-		r.mu.Lock()
-		ok, changed := is(r.now), r.changed
-		state := ""
-		if !ok {
-			state = fmt.Sprintf("%+v", r.now)
-		}
-		r.mu.Unlock()
+		ok, state, changed := r.look(is)
 		if ok {
 			return
 		}
@@ -125,6 +119,16 @@ func (r *Recorder) Until(t testing.TB, what string, is func(map[faas.ID]faas.Dep
 			t.Fatalf("waited in vain for: %s\nit is: %s", what, state)
 		}
 	}
+}
+
+// look tells whether the state is the wanted one, how it is if not, and what will be closed when it changes.
+func (r *Recorder) look(is func(map[faas.ID]faas.Deployment) bool) (ok bool, state string, changed <-chan struct{}) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if ok = is(r.now); !ok {
+		state = fmt.Sprintf("%+v", r.now)
+	}
+	return ok, state, r.changed
 }
 
 // UntilReady waits until exactly so many replicas of a function are ready and no others are there, and returns them.
