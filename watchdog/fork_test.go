@@ -206,6 +206,7 @@ func alive(pid int) bool {
 }
 
 func TestExecTimeout(t *testing.T) {
+	t.Parallel()
 	d := startDog(t, "exec_timeout=200ms", `fprocess=sh -c 'echo pid $$ >&2; sleep 100000 & eval "$Http_X_First"; wait'`)
 	d.get("/").want(t, 504, "exec_timeout of 200ms exceeded")
 	groupGone(t, d.printed("pid "))
@@ -287,6 +288,7 @@ func TestUnreadBodyIsNoError(t *testing.T) {
 }
 
 func TestBodyTooSlow(t *testing.T) {
+	t.Parallel()
 	d := startDog(t, "read_timeout=200ms", "fprocess=sh -c 'echo pid $$ >&2; cat >/dev/null; sleep 100000'")
 	for i, head := range []string{"Content-Length: 10\r\n\r\n123", "Content-Length: 100000\r\n\r\n123", "Transfer-Encoding: chunked\r\n\r\n3\r\n123\r\n"} {
 		c := d.mustDial()
@@ -310,6 +312,7 @@ func TestBodyTooSlow(t *testing.T) {
 }
 
 func TestHeadersTooSlow(t *testing.T) {
+	t.Parallel()
 	d := startDog(t, "read_timeout=300ms", "fprocess=cat")
 	c := d.mustDial()
 	io.WriteString(c, "POST / HTTP/1.1\r\nHost:")
@@ -320,6 +323,7 @@ func TestHeadersTooSlow(t *testing.T) {
 
 // A client that does not read must not hold the process for ever.
 func TestWriteTimeout(t *testing.T) {
+	t.Parallel()
 	d := startDog(t, "write_timeout=300ms", "exec_timeout=0", "fprocess=sh -c 'echo pid $$ >&2; cat /dev/zero'")
 	io.WriteString(d.mustDial(), "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 	groupGone(t, d.printed("pid "))

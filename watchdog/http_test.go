@@ -64,6 +64,7 @@ func TestProxyStart(t *testing.T) {
 }
 
 func TestProxyRestart(t *testing.T) {
+	t.Parallel()
 	d := startWeb(t).awaitReady()
 	first := d.printed("pid ")
 	d.get("/exit").want(t, http.StatusBadGateway, "did not answer")
@@ -84,6 +85,7 @@ func TestProxyRestart(t *testing.T) {
 }
 
 func TestProxyTimeouts(t *testing.T) {
+	t.Parallel()
 	d := startWeb(t, "exec_timeout=300ms").awaitReady()
 	d.get("/hang").want(t, 504, "exec_timeout of 300ms exceeded")
 	if r := d.get("/half"); !errors.Is(r.err, io.ErrUnexpectedEOF) {
@@ -114,6 +116,7 @@ func TestProxyClientGone(t *testing.T) {
 
 // Each event arrives before the next is sent, and the stream outlives exec_timeout.
 func TestProxyEvents(t *testing.T) {
+	t.Parallel()
 	d := startWeb(t, "exec_timeout=200ms").awaitReady()
 	file := filepath.Join(t.TempDir(), "f")
 	res, err := d.client.Get("http://function.test/events?file=" + file)

@@ -139,10 +139,13 @@ func versionText() string {
 
 // run is the watchdog's life; a nil error is an orderly end.
 func run(o *options) error {
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
-	// Who reads the log may go away; writing to nobody must not end the watchdog. Ignoring the signal would be inherited by functions.
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	signals, heard := make(chan os.Signal, 2), make(chan struct{})
+	go func() { // beside the rest of the start: it takes a millisecond or more
+		signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+		// Who reads the log may go away; writing to nobody must not end the watchdog. Ignoring the signal would be inherited by functions.
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+		close(heard)
+	}()
 	cfg, err := readConfig(os.LookupEnv)
 	if err != nil {
 		return err
@@ -184,6 +187,7 @@ func run(o *options) error {
 	}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(ln) }()
+	<-heard // whoever has read the next line may send SIGTERM
 	log.Printf("fwatchdog %s, mode %s, listening on %s", versionText(), cfg.mode, ln.Addr())
 	defer ln.unlink()
 	defer children.killAll()

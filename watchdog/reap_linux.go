@@ -11,10 +11,10 @@ import (
 // the orphans that the kernel hands to it.
 func newChildren() *children {
 	c := &children{running: make(map[int]*process)}
-	died := make(chan os.Signal, 1)
-	signal.Notify(died, syscall.SIGCHLD)
 	go func() {
-		for range died {
+		died := make(chan os.Signal, 1)
+		signal.Notify(died, syscall.SIGCHLD)
+		for ; ; <-died { // the first time for those that ended before Notify
 			for pid := deadChild(); pid != 0; pid = deadChild() {
 				c.collect(pid)
 			}
