@@ -7,9 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/caddy-faas/faas/caddy-faas/faas"
 )
@@ -89,6 +87,26 @@ func readable(line string) error {
 // quoted writes a word so that the watchdog reads it back as it is.
 func quoted(word string) string { return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'" }
 
+// resolve finds a function's program, and returns the rest of its command line with it.
+func resolve(fn faas.Function) (program, arguments string, err error) {
+	if process(fn) == "" {
+		return "", "", errors.New("no fprocess: the local provider runs commands, not images")
+	}
+	name, arguments, err := firstWord(process(fn))
+	if err != nil {
+		return "", "", fmt.Errorf("fprocess: %w", err)
+	}
+	if fn.Handler != "" {
+		if info, err := os.Stat(fn.Handler); err != nil {
+			return "", "", fmt.Errorf("handler: %w", err)
+		} else if !info.IsDir() {
+			return "", "", fmt.Errorf("handler %s is not a folder", fn.Handler)
+		}
+	}
+	program, err = find(name, fn.Handler)
+	return program, arguments, err
+}
+
 // find resolves a command's name: in the function's folder, then on PATH. A
 // name with a slash is a path, relative to the folder.
 func find(name, folder string) (string, error) {
@@ -143,68 +161,4 @@ func within(path, folder, other string) string {
 		return path
 	}
 	return filepath.Join(other, rel)
-}
-
-// environment is everything that a watchdog is started with.
-func environment(fn faas.Function, command, home, tmp string) []string {
-	env := map[string]string{"PATH": os.Getenv("PATH"), "healthcheck_interval": "1s"}
-	for name, value := range fn.Env {
-		env[name] = value
-	}
-	// Not to be declared otherwise: what a dead gateway left behind is known by these.
-	env["HOME"], env["TMPDIR"] = home, tmp
-	env["fprocess"] = command
-	if timeout, ok := declaredTimeout(fn); ok {
-		env["exec_timeout"] = timeout.String()
-	}
-	var list []string
-	for name, value := range env {
-		list = append(list, name+"="+value)
-	}
-	return list
-}
-
-func validEnv(name, value string) bool {
-	return name != "" && !strings.ContainsAny(name, "=\x00") && !strings.Contains(value, "\x00")
-}
-
-// declaredTimeout is what the label or annotation faas.timeout says.
-func declaredTimeout(fn faas.Function) (time.Duration, bool) {
-	if d, ok := duration(fn.Labels[faas.LabelTimeout]); ok {
-		return d, d > 0
-	}
-	d, ok := duration(fn.Annotations[faas.LabelTimeout])
-	return d, ok && d > 0
-}
-
-// patience is how long a replica may take to end after SIGTERM: its lame duck,
-// its longest execution, and what the watchdog allows on top.
-func patience(fn faas.Function) time.Duration {
-	const unlimited = 10 * time.Minute // in place of no limit
-	run, ok := declaredTimeout(fn)
-	for _, name := range []string{"exec_timeout", "write_timeout"} {
-		if !ok {
-			run, ok = duration(fn.Env[name])
-		}
-	}
-	switch {
-	case !ok:
-		run = 30 * time.Second
-	case run == 0:
-		run = unlimited
-	}
-	lame, ok := duration(fn.Env["healthcheck_interval"])
-	if !ok {
-		lame = time.Second
-	}
-	return lame + run + 12*time.Second
-}
-
-// duration reads a Go duration or whole seconds, not negative, as the watchdog does.
-func duration(s string) (time.Duration, bool) {
-	if d, err := time.ParseDuration(s); err == nil {
-		return d, d >= 0
-	}
-	n, err := strconv.ParseInt(s, 10, 32)
-	return time.Duration(n) * time.Second, err == nil && n >= 0
 }

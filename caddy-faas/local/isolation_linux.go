@@ -2,7 +2,6 @@ package local
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -17,14 +16,9 @@ func probe(watchdog, run string, start func(*exec.Cmd) error) (isolation, error)
 	cmd := exec.Command(watchdog, "-version")
 	if os.Geteuid() == 0 {
 		best, least = isolation{drop: true, pid: true, mount: true}, isolation{drop: true}
-		plan, err := json.Marshal(stage{
-			Mounts: []mount{{Source: run, Target: run, ReadOnly: true}}, Proc: true, Dir: "/", UID: firstUID, GID: firstUID,
-		})
-		if err != nil {
-			return least, err
-		}
+		plan := stage{Mounts: []mount{{Source: run, Target: run, ReadOnly: true}}, Proc: true, Dir: "/", UID: firstUID, GID: firstUID}
 		// Staged, it asks for the health of a watchdog that isn't there: that fails, but not in the stage.
-		cmd = exec.Command(watchdog, "-stage", string(plan), "-run-healthcheck", "-socket", filepath.Join(run, "none"))
+		cmd = exec.Command(watchdog, "-stage", plan.String(), "-run-healthcheck", "-socket", filepath.Join(run, "none"))
 	}
 	var said bytes.Buffer
 	cmd.Env = []string{}
