@@ -131,12 +131,15 @@ func must(t testing.TB, err error) {
 // until waits for a condition.
 func until(t testing.TB, what string, is func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(faastest.Patience)
+	late := time.After(faastest.Patience)
+	look := time.NewTicker(5 * time.Millisecond)
+	defer look.Stop()
 	for !is() {
-		if time.Now().After(deadline) {
+		select {
+		case <-look.C:
+		case <-late:
 			t.Fatalf("waited in vain for: %s", what)
 		}
-		time.Sleep(5 * time.Millisecond) // between looks
 	}
 }
 
