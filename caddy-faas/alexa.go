@@ -87,7 +87,7 @@ func (a *Alexa) function(r *http.Request) (id faas.ID, mapped bool, err error) {
 	}
 	id = faas.ID{Name: req.Request.Intent.Name, Namespace: faas.DefaultNamespace}
 	if err := id.Validate(); err != nil {
-		return id, false, caddyhttp.Error(http.StatusNotFound, fmt.Errorf("an Alexa intent is the name of its function: %w", err))
+		return faas.ID{}, false, caddyhttp.Error(http.StatusNotFound, fmt.Errorf("an Alexa intent is the name of its function: %w", err))
 	}
 	return id, false, nil
 }

@@ -41,7 +41,6 @@ type App struct {
 	settings faas.Settings
 	key      string
 	engine   *engine
-	log      *zap.Logger
 }
 
 // Provider is a module of the namespace faas.providers. Its options live in
@@ -66,7 +65,6 @@ func (App) CaddyModule() caddy.ModuleInfo {
 
 // Provision loads the provider's module. It does no I/O.
 func (a *App) Provision(ctx caddy.Context) error {
-	a.log = ctx.Logger()
 	if a.ProviderRaw == nil {
 		a.ProviderRaw = json.RawMessage(`{"provider":"local"}`)
 	}

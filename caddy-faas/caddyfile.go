@@ -197,7 +197,7 @@ func parseApp(d *caddyfile.Dispenser, earlier any) (any, error) {
 			return nil, d.Errf("unknown option %q of faas: want provider, data, functions, watchdog or admin_hash", option)
 		}
 	}
-	return httpcaddyfile.App{Name: "faas", Value: caddyconfig.JSON(a, nil)}, nil
+	return httpcaddyfile.App{Name: "faas", Value: caddyconfig.JSON(&a, nil)}, nil
 }
 
 func (a *App) unmarshalProvider(d *caddyfile.Dispenser) error {

@@ -79,16 +79,15 @@ func (e *engine) stop(a *App) error {
 
 // Destruct ends the provider and with it, for the local one, its processes.
 func (e *engine) Destruct() error {
-	var err error
-	if c, ok := e.provider.(io.Closer); ok {
-		err = c.Close()
-	}
 	if e.cancel != nil {
 		e.cancel()
 	}
 	e.watch.Wait()
 	e.registry.Close()
-	return err
+	if c, ok := e.provider.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
 }
 
 // liveCore logs through whatever logger Caddy has at the moment: an engine outlives the one that it was made under.

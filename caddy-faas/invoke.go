@@ -112,6 +112,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if err != nil {
 		return err
 	}
+	if r.ProtoMajor == 1 && r.ContentLength != 0 {
+		// Otherwise net/http throws away what is left of the body once the answer
+		// begins, and a function that answers while it reads gets a part of it.
+		if err := http.NewResponseController(w).EnableFullDuplex(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+			return caddyhttp.Error(http.StatusInternalServerError, err)
+		}
+	}
 	callID := identify(w, r, begin)
 	rec := caddyhttp.NewResponseRecorder(w, nil, nil)
 	status := 0

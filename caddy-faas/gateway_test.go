@@ -1,0 +1,336 @@
+package caddyfaas
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
+)
+
+// asCaddy makes the test binary Caddy itself, so that tests run the real
+// program, race detector included, without linking it a second time.
+const asCaddy = "FAAS_TEST_AS_CADDY"
+
+// patience bounds every wait for a condition. Nothing is asserted about how long it took.
+const patience = 60 * time.Second
+
+// binDir holds fwatchdog, and caddy: a link to the test binary.
+var binDir string
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asCaddy) != "" {
+		caddycmd.Main()
+		return
+	}
+	os.Exit(runTests(m))
+}
+
+func runTests(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "faas")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	binDir = dir
+	self, err := os.Executable()
+	if err == nil {
+		err = os.Symlink(self, filepath.Join(dir, "caddy"))
+	}
+	for pkg, out := range map[string]string{
+		"./watchdog":                 filepath.Join(dir, "fwatchdog"),
+		"./functions/webhookstash":   "functions/webhookstash/handler",
+		"./functions/HostnameIntent": "functions/HostnameIntent/handler",
+	} {
+		if err == nil {
+			build := exec.Command("go", "build", "-o", out, pkg)
+			build.Dir, build.Env, build.Stderr = "..", append(os.Environ(), "CGO_ENABLED=0"), os.Stderr
+			err = build.Run()
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "preparing the tests:", err)
+		return 1
+	}
+	return m.Run()
+}
+
+// gateway is a running Caddy with a state directory of its own.
+type gateway struct {
+	dir, url, admin string
+	cmd             *exec.Cmd
+	log             logBuffer
+	ended           chan struct{}
+}
+
+// caddy is a command of the program, run in the gateway's folder.
+func (g *gateway) caddy(args ...string) *exec.Cmd {
+	c := exec.Command(filepath.Join(binDir, "caddy"), args...)
+	c.Dir = g.dir
+	c.Env = append(os.Environ(), asCaddy+"=1", "FAAS_DATA="+g.data(), "FAAS_SITE="+g.url,
+		"PATH="+binDir+":"+os.Getenv("PATH"), "XDG_DATA_HOME="+g.dir, "XDG_CONFIG_HOME="+g.dir)
+	return c
+}
+
+func (g *gateway) data() string { return filepath.Join(g.dir, "data") }
+
+// newGateway prepares a gateway in a folder of its own. In files, SITE and DATA stand for its address and state directory.
+func newGateway(t *testing.T, files map[string]string) *gateway {
+	t.Helper()
+	// Short, for the admin socket's path; and others may enter, as they may a clone.
+	dir, err := os.MkdirTemp("", "gw")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	g := &gateway{dir: dir, url: "http://localhost:" + freePort(t)}
+	g.admin = filepath.Join(g.data(), "admin.sock")
+	for name, text := range files {
+		g.write(t, name, text)
+	}
+	return g
+}
+
+func (g *gateway) write(t *testing.T, name, text string) {
+	t.Helper()
+	text = strings.NewReplacer("SITE", g.url, "DATA", g.data()).Replace(text)
+	if err := os.WriteFile(filepath.Join(g.dir, name), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// start runs the gateway's Caddyfile and waits until it serves.
+func (g *gateway) start(t *testing.T) {
+	t.Helper()
+	if err := os.MkdirAll(g.data(), 0o711); err != nil {
+		t.Fatal(err)
+	}
+	g.cmd = g.caddy("run", "--config", "Caddyfile")
+	g.cmd.Stdout, g.cmd.Stderr = &g.log, &g.log
+	if err := g.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	g.ended = ended
+	go func(c *exec.Cmd) { c.Wait(); close(ended) }(g.cmd)
+	t.Cleanup(func() {
+		g.stop(t, syscall.SIGTERM)
+		if t.Failed() {
+			t.Logf("end of the gateway's log:\n%s", g.log.tail(20))
+		}
+	})
+	eventually(t, "the gateway serves", func() bool {
+		select {
+		case <-ended:
+			t.Fatalf("the gateway ended: %s\n%s", g.cmd.ProcessState, g.log.String())
+		default:
+		}
+		return strings.Contains(g.log.String(), "serving initial configuration")
+	})
+}
+
+// stop sends a signal and waits for the end.
+func (g *gateway) stop(t *testing.T, s syscall.Signal) {
+	t.Helper()
+	g.cmd.Process.Signal(s) // it may have ended
+	select {
+	case <-g.ended:
+	case <-time.After(patience):
+		g.cmd.Process.Kill()
+		t.Errorf("the gateway did not end on %s", s)
+	}
+}
+
+// reload loads the Caddyfile anew, changed or not.
+func (g *gateway) reload(t *testing.T) {
+	t.Helper()
+	if out, err := g.caddy("reload", "--force", "--config", "Caddyfile").CombinedOutput(); err != nil {
+		t.Fatalf("reload: %v\n%s", err, out)
+	}
+}
+
+// call sends one request and returns the answer with its body read.
+func (g *gateway) call(t *testing.T, method, path, body string, header ...string) *answer {
+	t.Helper()
+	a, err := g.try(t.Context(), method, path, strings.NewReader(body), header...)
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, path, err)
+	}
+	return a
+}
+
+type answer struct {
+	*http.Response
+	body string
+}
+
+func (g *gateway) try(ctx context.Context, method, path string, body io.Reader, header ...string) (*answer, error) {
+	r, err := http.NewRequestWithContext(ctx, method, g.url+path, body)
+	if err != nil {
+		return nil, err
+	}
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	resp, err := client.Do(r)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	return &answer{resp, string(b)}, err
+}
+
+var client = &http.Client{
+	Transport:     &http.Transport{MaxIdleConnsPerHost: 100},
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}
+
+// counts waits until a series of /metrics, as it is written there, has a value:
+// an invocation is counted just after its answer. A missing series counts as 0.
+func (g *gateway) counts(t *testing.T, series string, want float64) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%s is %g", series, want), func() bool {
+		got := 0.0
+		for line := range strings.Lines(g.call(t, "GET", "/metrics", "").body) {
+			if rest, ok := strings.CutPrefix(line, series+" "); ok {
+				var err error
+				if got, err = strconv.ParseFloat(strings.TrimSpace(rest), 64); err != nil {
+					t.Fatalf("%s: %v", series, err)
+				}
+			}
+		}
+		return got == want
+	})
+}
+
+// goroutines is how many the gateway has now, by its admin endpoint.
+func (g *gateway) goroutines(t *testing.T) int {
+	t.Helper()
+	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", g.admin)
+	}}}
+	resp, err := c.Get("http://admin/debug/pprof/goroutine?debug=1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := regexp.MustCompile(`goroutine profile: total (\d+)`).FindSubmatch(b)
+	if m == nil {
+		t.Fatalf("no goroutine count in %.200s", b)
+	}
+	n, _ := strconv.Atoi(string(m[1]))
+	return n
+}
+
+// processes are the pids whose command line contains a text, by ps.
+func processes(t *testing.T, text string) []int {
+	t.Helper()
+	out, err := exec.Command("ps", "-A", "-o", "pid=,stat=,args=").Output()
+	if err != nil {
+		t.Fatalf("ps: %v", err)
+	}
+	var pids []int
+	for line := range strings.Lines(string(out)) {
+		f := strings.Fields(line)
+		if len(f) > 2 && !strings.HasPrefix(f[1], "Z") && strings.Contains(line, text) {
+			pid, _ := strconv.Atoi(f[0])
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// watchdogs are the pids of the gateway's replicas.
+func (g *gateway) watchdogs(t *testing.T) []int {
+	t.Helper()
+	out, err := exec.Command("ps", "-A", "-o", "pid=,ppid=,args=").Output()
+	if err != nil {
+		t.Fatalf("ps: %v", err)
+	}
+	var pids []int
+	for line := range strings.Lines(string(out)) {
+		f := strings.Fields(line)
+		if len(f) > 2 && f[1] == strconv.Itoa(g.cmd.Process.Pid) && strings.Contains(f[2], "fwatchdog") {
+			pid, _ := strconv.Atoi(f[0])
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
+// eventually waits for a condition.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !ok(); {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain until %s", what)
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+}
+
+// logBuffer is a log that can be read while it is written.
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// tail is the last lines but those of the access log.
+func (l *logBuffer) tail(n int) string {
+	var lines []string
+	for line := range strings.Lines(l.String()) {
+		if !strings.Contains(line, "http.log.access") {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines[max(0, len(lines)-n):], "")
+}

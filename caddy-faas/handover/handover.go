@@ -1,0 +1,265 @@
+// Package handover keeps client connections across reloads of the
+// configuration. Caddy gives each configuration HTTP servers of its own, and
+// when net/http shuts the old one down it closes idle connections and drops
+// requests that it has only just read: a client that was about to send a POST
+// loses it, since nobody may send it again. With this listener wrapper a
+// connection that is between two requests goes over to the new server, with
+// what the client has sent meanwhile.
+//
+// This holds for HTTP/1 without TLS. HTTP/2 has a way of its own (GOAWAY). Of
+// HTTP/1 connections with TLS only those go over on which nothing was sent yet.
+// A connection that comes within the microseconds for which Caddy's second
+// socket is open may still be reset: its client, who has sent nothing, dials again.
+package handover
+
+import (
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+func init() { caddy.RegisterModule(Wrapper{}) }
+
+// Wrapper is the listener wrapper faas_handover. Where the server has TLS, the
+// wrapper tls must come after it:
+//
+//	servers {
+//		listener_wrappers {
+//			faas_handover
+//			tls
+//		}
+//	}
+type Wrapper struct{}
+
+// CaddyModule returns the module's ID and constructor.
+func (Wrapper) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "caddy.listeners.faas_handover", New: func() caddy.Module { return new(Wrapper) }}
+}
+
+// Provision asks the server to tell when a connection is between two requests.
+func (Wrapper) Provision(ctx caddy.Context) error {
+	if s, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
+		s.RegisterConnState(ConnState)
+	}
+	return nil
+}
+
+// UnmarshalCaddyfile reads faas_handover, which has no options.
+func (Wrapper) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next()
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	return nil
+}
+
+// WrapListener returns a listener whose connections go over to the next one on the same address.
+func (Wrapper) WrapListener(l net.Listener) net.Listener { return Listen(l) }
+
+var (
+	_ caddy.Provisioner     = Wrapper{}
+	_ caddy.ListenerWrapper = Wrapper{}
+	_ caddyfile.Unmarshaler = (*Wrapper)(nil)
+)
+
+// settling is how long a new server has had all new requests before Listen
+// returns, and so before Caddy stops the old server: net/http drops a request
+// that it has read but not yet given to a handler, which nobody can see.
+const settling = 50 * time.Millisecond
+
+// Listen wraps l, which gets all connections and requests from now on. If the
+// same address is wrapped already, l is closed at once and the new listener
+// shares the older socket: closing that one instead would reset the connections
+// in its queue. What it returns must be closed.
+func Listen(l net.Listener) net.Listener {
+	w, shared := share(l)
+	w.station.enter(w, true)
+	if shared {
+		time.Sleep(settling)
+	}
+	return w
+}
+
+// share finds or makes the station for l's address.
+func share(l net.Listener) (w *listener, shared bool) {
+	mu.Lock()
+	defer mu.Unlock()
+	key := l.Addr().Network() + " " + l.Addr().String()
+	s, shared := stations[key]
+	if shared {
+		l.Close()
+	} else {
+		s = &station{key: key, raw: l}
+		s.changed.L = &s.mu
+		stations[key] = s
+		go s.accept()
+	}
+	s.users++
+	return &listener{station: s, accepted: make(chan accepted), closed: make(chan struct{})}, shared
+}
+
+var (
+	mu       sync.Mutex
+	stations = map[string]*station{} // by network and address
+)
+
+// A station is one listening socket and the servers that use it. Who came last gets all connections.
+type station struct {
+	key   string
+	raw   net.Listener
+	users int // under the package's mu
+
+	mu      sync.Mutex
+	changed sync.Cond
+	serving []*listener // the newest last
+	closed  bool
+	newest  atomic.Pointer[listener]
+}
+
+// accept ends when the socket is closed.
+func (s *station) accept() {
+	for {
+		c, err := s.raw.Accept()
+		s.mu.Lock()
+		closed := s.closed
+		s.mu.Unlock()
+		if closed && err != nil {
+			return
+		}
+		s.deliver(accepted{c, err}, nil)
+	}
+}
+
+// deliver gives a connection to the newest server, with what was read of it already.
+func (s *station) deliver(a accepted, stash []byte) {
+	raw := a.conn
+	for {
+		l := s.wait()
+		if l == nil {
+			if raw != nil {
+				raw.Close()
+			}
+			return
+		}
+		if raw != nil {
+			a.conn = &conn{Conn: raw, listener: l, between: true, stash: stash}
+		}
+		select {
+		case l.accepted <- a:
+			return
+		case <-l.closed:
+		}
+	}
+}
+
+// wait returns the newest server, nil if the station is closed.
+func (s *station) wait() *listener {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.serving) == 0 && !s.closed {
+		s.changed.Wait()
+	}
+	return s.newest.Load()
+}
+
+// enter adds l to the servers, or removes it.
+func (s *station) enter(l *listener, in bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.serving = slices.DeleteFunc(s.serving, func(o *listener) bool { return o == l })
+	if in {
+		s.serving = append(s.serving, l)
+	}
+	if n := len(s.serving); n > 0 {
+		s.newest.Store(s.serving[n-1])
+	} else {
+		s.newest.Store(nil)
+	}
+	s.changed.Broadcast()
+}
+
+// leave closes the socket after its last user.
+func (s *station) leave() error {
+	mu.Lock()
+	defer mu.Unlock()
+	if s.users--; s.users > 0 {
+		return nil
+	}
+	delete(stations, s.key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	s.changed.Broadcast()
+	return s.raw.Close()
+}
+
+// listener is one server's view of a station.
+type listener struct {
+	station  *station
+	accepted chan accepted
+	closed   chan struct{}
+	leave    sync.Once
+}
+
+type accepted struct {
+	conn net.Conn
+	err  error
+}
+
+// Accept returns the next connection.
+func (l *listener) Accept() (net.Conn, error) {
+	select {
+	case <-l.closed:
+		return nil, net.ErrClosed
+	default:
+	}
+	select {
+	case a := <-l.accepted:
+		return a.conn, a.err
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close ends Accept; the socket goes on for the other servers.
+func (l *listener) Close() error {
+	err := net.ErrClosed
+	l.leave.Do(func() {
+		close(l.closed)
+		l.station.enter(l, false)
+		err = l.station.leave()
+	})
+	return err
+}
+
+func (l *listener) Addr() net.Addr { return l.station.raw.Addr() }
+
+// replaced tells that a connection of l would better go over to another server.
+func (l *listener) replaced() bool {
+	n := l.station.newest.Load()
+	return n != nil && n != l
+}
+
+// ConnState is the hook of an http.Server that uses a listener of this package.
+func ConnState(nc net.Conn, state http.ConnState) {
+	c, ok := nc.(*conn)
+	if !ok {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch state {
+	case http.StateIdle:
+		c.between = !c.early && !c.pinned
+		c.early = false
+	case http.StateHijacked:
+		c.pinned = true
+	}
+}

@@ -1,0 +1,246 @@
+package handover
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// serve starts a server on the address, as Caddy does for each configuration.
+func serve(t *testing.T, addr string, h http.HandlerFunc) *http.Server {
+	t.Helper()
+	var l net.Listener = again(addr)
+	if strings.HasSuffix(addr, ":0") {
+		var err error
+		if l, err = net.Listen("tcp", addr); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := &http.Server{Handler: h, ConnState: ConnState, Addr: l.Addr().String()}
+	w := Listen(l)
+	done := make(chan struct{})
+	go func() { s.Serve(w); close(done) }()
+	t.Cleanup(func() { s.Close(); <-done })
+	return s
+}
+
+// again stands for the second socket on an address that Caddy opens at a
+// reload, without the instant in which that one gets connections.
+type again string
+
+func (a again) Addr() net.Addr {
+	addr, _ := net.ResolveTCPAddr("tcp", string(a))
+	return addr
+}
+func (again) Accept() (net.Conn, error) { panic("the second socket is used") }
+func (again) Close() error              { return nil }
+
+func named(name string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		b, err := io.ReadAll(r.Body)
+		if err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		fmt.Fprintf(w, "%s %s", name, b)
+	}
+}
+
+func shutdown(t *testing.T, s *http.Server) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := s.Shutdown(ctx); err != nil {
+		t.Errorf("Shutdown: %v", err)
+	}
+}
+
+func post(c *http.Client, addr, body string) (string, error) {
+	resp, err := c.Post("http://"+addr, "text/plain", strings.NewReader(body))
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	return string(b), err
+}
+
+// until waits for an answer to a request on one connection to come from the named server.
+func until(t *testing.T, c net.Conn, r *bufio.Reader, name string) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		fmt.Fprint(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi")
+		resp, err := http.ReadResponse(r, nil)
+		if err != nil {
+			t.Fatalf("the connection broke: %v", err)
+		}
+		b, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode != 200 || resp.Close {
+			t.Fatalf("answer %s %q, %v", resp.Status, b, err)
+		}
+		if string(b) == name+" hi" {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("still answered by %q", b)
+		}
+	}
+}
+
+func TestIdleConnectionGoesOver(t *testing.T) {
+	one := serve(t, "127.0.0.1:0", named("one"))
+	c, err := net.Dial("tcp", one.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	r := bufio.NewReader(c)
+	until(t, c, r, "one")
+	two := serve(t, one.Addr, named("two"))
+	until(t, c, r, "two") // while both serve
+	three := serve(t, one.Addr, named("three"))
+	shutdown(t, one)
+	shutdown(t, two)
+	until(t, c, r, "three")
+	shutdown(t, three)
+	if b, err := r.ReadByte(); err != io.EOF {
+		t.Errorf("after the last server: read %q, %v, want the end", b, err)
+	}
+	if c, err := net.Dial("tcp", one.Addr); err == nil {
+		c.Close()
+		t.Error("the socket is still open")
+	}
+}
+
+func TestNewConnectionGoesOver(t *testing.T) {
+	one := serve(t, "127.0.0.1:0", named("one"))
+	c, err := net.Dial("tcp", one.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	serve(t, one.Addr, named("two"))
+	until(t, c, bufio.NewReader(c), "two")
+}
+
+// A server that is given up again, as after a failed reload, gives its connections back.
+func TestGivenUpServerGivesBack(t *testing.T) {
+	one := serve(t, "127.0.0.1:0", named("one"))
+	c, err := net.Dial("tcp", one.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	r := bufio.NewReader(c)
+	two := serve(t, one.Addr, named("two"))
+	until(t, c, r, "two")
+	shutdown(t, two)
+	until(t, c, r, "one")
+}
+
+func TestRequestUnderWayStays(t *testing.T) {
+	begun, end := make(chan struct{}), make(chan struct{})
+	one := serve(t, "127.0.0.1:0", func(w http.ResponseWriter, r *http.Request) {
+		close(begun)
+		<-end
+		named("one")(w, r)
+	})
+	answer := make(chan string)
+	go func() {
+		b, err := post(&http.Client{}, one.Addr, "x")
+		answer <- fmt.Sprint(b, err)
+	}()
+	<-begun
+	serve(t, one.Addr, named("two"))
+	down := make(chan struct{})
+	go func() { shutdown(t, one); close(down) }()
+	close(end)
+	if got := <-answer; got != "one x<nil>" {
+		t.Errorf("got %s", got)
+	}
+	<-down
+}
+
+func TestHijackedStays(t *testing.T) {
+	one := serve(t, "127.0.0.1:0", func(w http.ResponseWriter, r *http.Request) {
+		c, rw, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		fmt.Fprint(rw, "HTTP/1.1 101 Switching Protocols\r\n\r\n")
+		rw.Flush()
+		io.Copy(c, rw)
+	})
+	c, err := net.Dial("tcp", one.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	r := bufio.NewReader(c)
+	if _, err := http.ReadResponse(r, nil); err != nil {
+		t.Fatal(err)
+	}
+	serve(t, one.Addr, named("two"))
+	shutdown(t, one)
+	fmt.Fprint(c, "ping\n")
+	if line, err := r.ReadString('\n'); line != "ping\n" {
+		t.Errorf("read %q, %v", line, err)
+	}
+}
+
+// Under load, with kept and with new connections, no request is lost or done
+// twice while servers replace each other.
+func TestNothingIsLost(t *testing.T) {
+	var done atomic.Int64
+	handler := func(w http.ResponseWriter, r *http.Request) {
+		named("x")(w, r)
+		done.Add(1)
+	}
+	old := serve(t, "127.0.0.1:0", handler)
+	addr := old.Addr
+	stop := make(chan struct{})
+	var load sync.WaitGroup
+	var sent atomic.Int64
+	for n := range 8 {
+		load.Go(func() {
+			c := &http.Client{Transport: &http.Transport{DisableKeepAlives: n%2 == 0}}
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				body := fmt.Sprint(n, " ", i)
+				if got, err := post(c, addr, body); err != nil || got != "x "+body {
+					t.Errorf("request %s: %q, %v", body, got, err)
+					return
+				}
+				sent.Add(1)
+			}
+		})
+	}
+	for range 100 {
+		before := sent.Load()
+		fresh := serve(t, addr, handler)
+		shutdown(t, old)
+		old = fresh
+		for sent.Load() == before && !t.Failed() { // the load goes on
+			time.Sleep(time.Millisecond)
+		}
+	}
+	close(stop)
+	load.Wait()
+	if sent.Load() != done.Load() {
+		t.Errorf("%d requests were sent, %d done", sent.Load(), done.Load())
+	}
+}
