@@ -112,9 +112,9 @@ func killed(t *testing.T, level string, as *syscall.Credential) {
 	if level == "best" {
 		need(t, namespaced, "leave to make PID namespaces")
 		until(t, "nothing is left", func() bool { return len(withCommand(number)) == 0 })
-		return
+	} else {
+		until(t, "the group is gone", func() bool { return len(withCommand(number)) == 1 })
 	}
-	until(t, "the group is gone", func() bool { return len(withCommand(number)) == 1 })
 	if as != nil {
 		t.Setenv("TMPDIR", base) // as root the runtime directory is another one, but the data directory tells as well
 	}
