@@ -37,7 +37,34 @@ func TestMain(m *testing.M) {
 		caddycmd.Main()
 		return
 	}
+	if os.Getenv(asServer) != "" {
+		fmt.Fprintln(os.Stderr, serveStreams())
+		os.Exit(1)
+	}
 	os.Exit(runTests(m))
+}
+
+// asServer makes the test binary a function of mode http.
+const asServer = "FAAS_TEST_AS_SERVER"
+
+// serveStreams is that function: /events sends the first of two parts, /upgrade echoes.
+func serveStreams() error {
+	http.HandleFunc("/events", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		fmt.Fprint(w, "data: first\n")
+		http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	})
+	http.HandleFunc("/upgrade", func(w http.ResponseWriter, r *http.Request) {
+		c, rw, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		fmt.Fprint(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+		io.Copy(c, rw)
+	})
+	return http.ListenAndServe("127.0.0.1:"+os.Getenv("PORT"), nil)
 }
 
 func runTests(m *testing.M) int {
