@@ -83,10 +83,11 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err := registerMetrics(ctx.GetMetricsRegistry()); err != nil {
 		return fmt.Errorf("registering metrics: %w", err)
 	}
-	key := mod.(caddy.Module).CaddyModule().ID.Name() + " " + p.Identity(a.settings)
+	name := mod.(caddy.Module).CaddyModule().ID.Name()
+	key := name + " " + p.Identity(a.settings)
 	v, _, err := engines.LoadOrNew(key, func() (caddy.Destructor, error) {
 		log := zap.New(liveCore{}).Named("faas")
-		return newEngine(p.Open(a.settings, log), log)
+		return newEngine(p.Open(a.settings, log), name, log)
 	})
 	if err != nil {
 		return err

@@ -17,8 +17,10 @@ func init() {
 	httpcaddyfile.RegisterGlobalOption("faas", parseApp)
 	httpcaddyfile.RegisterDirective("faas", parseFaas)
 	httpcaddyfile.RegisterHandlerDirective("faas_invoke", parseInvoke)
+	httpcaddyfile.RegisterHandlerDirective("faas_api", parseAPI)
 	httpcaddyfile.RegisterDirectiveOrder("faas", httpcaddyfile.Before, "reverse_proxy")
 	httpcaddyfile.RegisterDirectiveOrder("faas_invoke", httpcaddyfile.Before, "reverse_proxy")
+	httpcaddyfile.RegisterDirectiveOrder("faas_api", httpcaddyfile.Before, "reverse_proxy")
 }
 
 // proxy is what faas expands to after its own handler. Only failed dials are
@@ -83,6 +85,18 @@ func parseFaas(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 func parseInvoke(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	var f Handler
 	return &f, f.UnmarshalCaddyfile(h.Dispenser)
+}
+
+// parseAPI reads the directive faas_api, which has no options.
+func parseAPI(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	h.Next()
+	if h.NextArg() {
+		return nil, h.ArgErr()
+	}
+	if h.NextBlock(0) {
+		return nil, h.Errf("unknown option %q: faas_api has none", h.Val())
+	}
+	return new(API), nil
 }
 
 // UnmarshalCaddyfile reads the arguments and the block of faas and faas_invoke.

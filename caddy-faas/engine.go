@@ -18,9 +18,10 @@ import (
 // engine is a provider and what is known of its functions. It lives from the
 // first configuration that names it to the last.
 type engine struct {
-	provider faas.Provider
-	registry *scale.Registry
-	log      *zap.Logger
+	provider      faas.Provider
+	orchestration string // the provider module's name
+	registry      *scale.Registry
+	log           *zap.Logger
 
 	mu      sync.Mutex
 	running []*App // started and not stopped, the one that is obeyed last
@@ -28,11 +29,11 @@ type engine struct {
 	watch   sync.WaitGroup
 }
 
-func newEngine(p faas.Provider, log *zap.Logger) (*engine, error) {
+func newEngine(p faas.Provider, name string, log *zap.Logger) (*engine, error) {
 	if _, ok := p.(faas.Watcher); !ok {
 		return nil, fmt.Errorf("provider %T does not tell what runs: it is no faas.Watcher", p)
 	}
-	return &engine{provider: p, registry: scale.NewRegistry(p, log, forgetMetrics), log: log}, nil
+	return &engine{provider: p, orchestration: name, registry: scale.NewRegistry(p, log, forgetMetrics), log: log}, nil
 }
 
 // start makes the provider obey a. The first start also begins to watch it.

@@ -217,7 +217,20 @@ func (g *gateway) try(ctx context.Context, method, path string, body io.Reader, 
 	for i := 0; i < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
 	}
-	resp, err := client.Do(r)
+	return whole(client.Do(r))
+}
+
+// do sends a request and returns the answer with its body read.
+func (g *gateway) do(t *testing.T, r *http.Request) *answer {
+	t.Helper()
+	a, err := whole(client.Do(r))
+	if err != nil {
+		t.Fatalf("%s %s: %v", r.Method, r.URL, err)
+	}
+	return a
+}
+
+func whole(resp *http.Response, err error) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}

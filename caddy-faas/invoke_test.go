@@ -302,14 +302,10 @@ func TestKilledGatewayLeavesNothing(t *testing.T) {
 }
 
 func TestErrorsAtStart(t *testing.T) {
-	shipped, err := os.ReadFile("../Caddyfile")
-	if err != nil {
-		t.Fatal(err)
-	}
 	tests := []struct {
 		name, caddyfile, want string
 	}{
-		{"no admin password", string(shipped), "caddy faas init"},
+		{"no admin password", strings.ReplaceAll(read(t, "../Caddyfile"), "FAAS_DATA", "FAAS_TEST_DATA"), "caddy faas init"},
 		{"no stack file", "{\n\tadmin off\n\tfaas {\n\t\tdata DATA\n\t\tfunctions nowhere.yml\n\t}\n}\nSITE {\n\tfaas\n}\n", "nowhere.yml"},
 		{"no watchdog", "{\n\tadmin off\n\tfaas {\n\t\tdata DATA\n\t\twatchdog /nowhere/fwatchdog\n\t}\n}\nSITE {\n\tfaas\n}\n", "/nowhere/fwatchdog"},
 		{"unknown provider", "{\n\tfaas {\n\t\tprovider cloud\n\t}\n}\n", "faas.providers.cloud"},
