@@ -34,8 +34,9 @@ const apiMaxBody = 1 << 20
 //	GET  /system/function/NAME          one function
 //	POST /system/scale-function/NAME    {"replicas": N}, 0 included
 //
-// Errors: 400 for a body that can't be read, 404 for an unknown function, 405
-// for another method. Everything else goes to the next handler.
+// Errors: 400 for a body that can't be read, 404 for an unknown function or
+// anything else under /system/, 405 for another method. Other paths go to the
+// next handler.
 type API struct {
 	engine *engine
 }
@@ -72,7 +73,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 	case what == "scale-function" && name != "":
 		return only(http.MethodPost, w, r, a.scale(name))
 	}
-	return next.ServeHTTP(w, r)
+	return caddyhttp.Error(http.StatusNotFound, fmt.Errorf("the API has no %s", r.URL.Path))
 }
 
 type endpoint func(http.ResponseWriter, *http.Request) error
