@@ -40,9 +40,23 @@ build_caddy() {
 	step "building $bin/caddy: Caddy $caddy_version with $module/caddy-faas (minutes the first time)"
 	# go tool would build xcaddy itself for GOOS and GOARCH.
 	xcaddy=$(GOOS='' GOARCH='' go tool -n xcaddy)
-	"$xcaddy" build "$caddy_version" \
+	# xcaddy asks the module proxy whether the plugin's folder is a module of its
+	# own, and some proxies refuse to answer. So all it needs is fetched before.
+	step 'fetching modules'
+	go list -deps ./caddy-faas/cmd/caddy >/dev/null
+	fetched=$(mktemp -d)
+	(cd "$fetched" && go mod init caddy && go get "github.com/caddyserver/caddy/v2@$caddy_version") >"$fetched/log" 2>&1 || {
+		cat "$fetched/log" >&2
+		die 'the modules could not be fetched'
+	}
+	rm -r "$fetched"
+	step 'compiling'
+	GOPROXY=off "$xcaddy" build "$caddy_version" \
 		--with "$module/caddy-faas" --replace "$module=$PWD" \
-		--output "$PWD/$bin/caddy.new"
+		--output "$PWD/$bin/caddy.new" >"$bin/build.log" 2>&1 || {
+		cat "$bin/build.log" >&2
+		die 'xcaddy failed'
+	}
 	mv "$bin/caddy.new" "$bin/caddy"
 }
 

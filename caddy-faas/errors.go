@@ -7,6 +7,7 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
@@ -79,8 +80,9 @@ func unnamed(r *http.Request) caddyhttp.HandlerError {
 
 // unknown is the error for a name that no function has, or none that an Alexa intent may reach.
 func unknown(id faas.ID, named bool) caddyhttp.HandlerError {
+	name := strings.TrimSuffix(id.String(), "."+faas.DefaultNamespace)
 	if !named {
-		return caddyhttp.Error(http.StatusNotFound, fmt.Errorf("no function named %s with the label %s: \"true\" for this Alexa intent", id, faas.LabelAlexa))
+		return caddyhttp.Error(http.StatusNotFound, fmt.Errorf("no function named %s with the label %s: \"true\" for this Alexa intent", name, faas.LabelAlexa))
 	}
-	return caddyhttp.Error(http.StatusNotFound, fmt.Errorf("no function named %s: name one as /function/NAME or /function/NAME.NAMESPACE", id))
+	return caddyhttp.Error(http.StatusNotFound, fmt.Errorf("no function named %s: name one as /function/NAME or /function/NAME.NAMESPACE", name))
 }
