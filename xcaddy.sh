@@ -41,7 +41,8 @@ build_caddy() {
 	# go tool would build xcaddy itself for GOOS and GOARCH.
 	xcaddy=$(GOOS='' GOARCH='' go tool -n xcaddy)
 	# xcaddy asks the module proxy whether the plugin's folder is a module of its
-	# own, and some proxies refuse to answer. So all it needs is fetched before.
+	# own, and some proxies refuse to answer. So all it needs is fetched, and
+	# checked against go.sum, before.
 	step 'fetching modules'
 	go list -deps ./caddy-faas/cmd/caddy >/dev/null
 	fetched=$(mktemp -d)
@@ -51,7 +52,7 @@ build_caddy() {
 	}
 	rm -r "$fetched"
 	step 'compiling'
-	GOPROXY=off "$xcaddy" build "$caddy_version" \
+	GOPROXY=off GONOSUMDB='*' "$xcaddy" build "$caddy_version" \
 		--with "$module/caddy-faas" --replace "$module=$PWD" \
 		--output "$PWD/$bin/caddy.new" >"$bin/build.log" 2>&1 || {
 		cat "$bin/build.log" >&2
