@@ -35,22 +35,33 @@ stale() {
 	[ ! -f "$file" ] || [ -n "$(find "$@" -newer "$file" -type f ! -name '*_test.go' | head -n 1)" ]
 }
 
+# fetch gets all modules that xcaddy will need, checked by their sums. xcaddy
+# itself then works offline: it would ask the module proxy whether the plugin's
+# folder is a module of its own, which some proxies refuse to answer.
+fetch() {
+	step 'fetching modules'
+	dir=$(mktemp -d)
+	cp caddy-faas/cmd/caddy/main.go "$dir"
+	top=$PWD
+	(
+		cd "$dir"
+		go mod init caddy
+		go mod edit -replace "$module=$top" -require "$module@v0.0.0"
+		go get "github.com/caddyserver/caddy/v2@$caddy_version"
+		go get .
+	) >"$dir/log" 2>&1 || {
+		cat "$dir/log" >&2
+		die 'the modules could not be fetched'
+	}
+	rm -r "$dir"
+}
+
 build_caddy() {
 	stale "$bin/caddy" caddy-faas go.mod go.sum xcaddy.sh || return 0
 	step "building $bin/caddy: Caddy $caddy_version with $module/caddy-faas (minutes the first time)"
 	# go tool would build xcaddy itself for GOOS and GOARCH.
 	xcaddy=$(GOOS='' GOARCH='' go tool -n xcaddy)
-	# xcaddy asks the module proxy whether the plugin's folder is a module of its
-	# own, and some proxies refuse to answer. So all it needs is fetched, and
-	# checked against go.sum, before.
-	step 'fetching modules'
-	go list -deps ./caddy-faas/cmd/caddy >/dev/null
-	fetched=$(mktemp -d)
-	(cd "$fetched" && go mod init caddy && go get "github.com/caddyserver/caddy/v2@$caddy_version") >"$fetched/log" 2>&1 || {
-		cat "$fetched/log" >&2
-		die 'the modules could not be fetched'
-	}
-	rm -r "$fetched"
+	fetch
 	step 'compiling'
 	GOPROXY=off GONOSUMDB='*' "$xcaddy" build "$caddy_version" \
 		--with "$module/caddy-faas" --replace "$module=$PWD" \
