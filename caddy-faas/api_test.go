@@ -8,11 +8,12 @@ import (
 	"testing"
 )
 
-// shippedGateway runs the repository's own Caddyfile with its own functions.
-func shippedGateway(t *testing.T) *gateway {
+// shippedGateway runs the repository's own Caddyfile, edited, with its own functions.
+func shippedGateway(t *testing.T, edits ...string) *gateway {
 	t.Helper()
 	g := newGateway(t, nil)
-	if err := os.WriteFile(g.dir+"/Caddyfile", []byte(read(t, "../Caddyfile")), 0o644); err != nil {
+	caddyfile := strings.NewReplacer(edits...).Replace(read(t, "../Caddyfile"))
+	if err := os.WriteFile(g.dir+"/Caddyfile", []byte(caddyfile), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.CopyFS(g.dir+"/functions", os.DirFS("../functions")); err != nil {
@@ -108,4 +109,37 @@ func TestAPI(t *testing.T) {
 	if a := g.asAdmin(t, "GET", "/system/info", ""); !strings.Contains(a.body, `"orchestration":"local"`) {
 		t.Errorf("info: %s", a.body)
 	}
+}
+
+func TestShippedSite(t *testing.T) {
+	intent := read(t, "../functions/HostnameIntent/intent.json")
+	type request struct {
+		method, path, body string
+		status             int
+		want               string
+	}
+	check := func(g *gateway, requests ...request) {
+		t.Helper()
+		for _, r := range requests {
+			a := g.call(t, r.method, r.path, r.body, "Content-Type", "application/json")
+			if a.StatusCode != r.status || !strings.Contains(a.body, r.want) {
+				t.Errorf("%s %s: %d %.200s, want %d with %q", r.method, r.path, a.StatusCode, a.body, r.status, r.want)
+			}
+		}
+	}
+	check(shippedGateway(t),
+		request{"GET", "/", "", 200, "/function/NAME"},
+		request{"PUT", "/", "x", 400, "X-Function"},
+		request{"POST", "/", "{}", 400, "X-Function"},
+		request{"GET", "/nothing", "", 404, "/function/NAME"},
+		request{"POST", "/", intent, 200, "Your hostname is"},
+		request{"GET", "/metrics", "", 200, "gateway_service_count"},
+		request{"POST", "/function/echo", strings.Repeat("x", 10_000_001), 413, "too large"},
+	)
+	// As it is for clients from elsewhere.
+	check(shippedGateway(t, "remote_ip private_ranges", "remote_ip 192.0.2.1", "remote_ip 127.0.0.0/8 ::1", "remote_ip 192.0.2.1"),
+		request{"POST", "/", intent, 400, "X-Function"},
+		request{"GET", "/metrics", "", 404, "no such page"},
+		request{"POST", "/function/echo", "x", 200, "x"},
+	)
 }

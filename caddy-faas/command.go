@@ -44,8 +44,12 @@ With --site it also checks that the ports of these addresses are free.`,
 			if err := checkPorts(site); err != nil {
 				return 1, err
 			}
-			if err := initData(data); err != nil {
+			made, err := initData(data)
+			if err != nil {
 				return 1, fmt.Errorf("preparing %s: %w", data, err)
+			}
+			if made {
+				fmt.Println("made the admin password:", filepath.Join(data, "admin.password"))
 			}
 			return 0, nil
 		}),
@@ -55,35 +59,35 @@ With --site it also checks that the ports of these addresses are free.`,
 	return c
 }
 
-// initData makes the state directory with the admin password and its hash, and keeps what there is.
-func initData(dir string) error {
+// initData makes the state directory with the admin password and its hash, and
+// keeps what there is. made tells that there was no password.
+func initData(dir string) (made bool, err error) {
 	// Others may pass through to the functions' folders, which have modes of their own, but not look around.
 	if err := os.MkdirAll(dir, 0o711); err != nil {
-		return err
+		return false, err
 	}
 	password, hash := filepath.Join(dir, "admin.password"), filepath.Join(dir, "admin.hash")
-	haveHash, err := filled(hash)
-	if err != nil || haveHash {
-		return err
+	if done, err := filled(hash); done || err != nil {
+		return false, err
 	}
-	havePassword, err := filled(password)
+	kept, err := filled(password)
 	if err != nil {
-		return err
+		return false, err
 	}
-	if !havePassword {
+	if !kept {
 		if err := writePrivate(password, rand.Text()+"\n"); err != nil {
-			return err
+			return false, err
 		}
 	}
 	secret, err := os.ReadFile(password)
 	if err != nil {
-		return err
+		return false, err
 	}
 	h, err := caddyauth.BcryptHash{}.Hash([]byte(strings.TrimSpace(string(secret))))
 	if err != nil {
-		return fmt.Errorf("hashing the password: %w", err)
+		return false, fmt.Errorf("hashing the password: %w", err)
 	}
-	return writePrivate(hash, string(h)+"\n")
+	return !kept, writePrivate(hash, string(h)+"\n")
 }
 
 // filled tells whether a file exists and holds something.

@@ -22,10 +22,11 @@ func read(t *testing.T, file string) string {
 func TestInitData(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "data")
 	password, hash := filepath.Join(dir, "admin.password"), filepath.Join(dir, "admin.hash")
-	check := func() {
+	check := func(wantMade bool) {
 		t.Helper()
-		if err := initData(dir); err != nil {
-			t.Fatal(err)
+		made, err := initData(dir)
+		if err != nil || made != wantMade {
+			t.Fatalf("made a password: %t, %v", made, err)
 		}
 		for _, f := range []string{password, hash} {
 			if i, err := os.Stat(f); err != nil || i.Mode() != 0o600 {
@@ -37,28 +38,28 @@ func TestInitData(t *testing.T) {
 			t.Errorf("the hash is not of the password: %v", err)
 		}
 	}
-	check()
+	check(true)
 	first := read(t, password)
 	if len(strings.TrimSpace(first)) < 26 {
 		t.Errorf("password %q is short", first)
 	}
 	before := read(t, hash)
-	check()
+	check(false)
 	if read(t, password) != first || read(t, hash) != before {
 		t.Error("a second call changed the files")
 	}
 	// Killed between the two files, or emptied: the password stays.
 	os.Remove(hash)
-	check()
+	check(false)
 	os.WriteFile(hash, nil, 0o600)
-	check()
+	check(false)
 	if read(t, password) != first {
 		t.Error("the password changed")
 	}
 	// A hash of one's own needs no password file.
 	os.Remove(password)
-	if err := initData(dir); err != nil {
-		t.Fatal(err)
+	if made, err := initData(dir); err != nil || made {
+		t.Fatal(made, err)
 	}
 	if _, err := os.Stat(password); err == nil {
 		t.Error("made a password that the hash is not of")

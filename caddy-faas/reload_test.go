@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+
+	"github.com/caddyserver/caddy/v2"
 )
 
 // site is a Caddyfile with all that the tests call for; EXTRA is more options of the app.
@@ -281,5 +283,35 @@ func TestValidateTouchesNothing(t *testing.T) {
 	}
 	if _, err := os.Stat(g.data()); err == nil {
 		t.Error("validate made the state directory")
+	}
+}
+
+// In this process: however often it is loaded, the engine has one user, and none after the end.
+func TestEngineIsReleased(t *testing.T) {
+	t.Setenv("XDG_DATA_HOME", t.TempDir())
+	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
+	data := t.TempDir()
+	load := func(lines int) error {
+		config, err := adapt(t, fmt.Sprintf("{\n\tadmin off\n\tfaas {\n\t\tprovider local {\n\t\t\tlog_lines %d\n\t\t}\n\t\tdata %s\n\t\twatchdog %s/fwatchdog\n\t}\n}\nhttp://localhost:%s {\n\tfaas\n}\n",
+			lines, data, binDir, freePort(t)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return caddy.Load(config, true)
+	}
+	key := "local local:" + data
+	for n := range 5 {
+		if err := load(n + 1); err != nil {
+			t.Fatal(err)
+		}
+		if users, ok := engines.References(key); !ok || users != 1 {
+			t.Errorf("after load %d the engine has %d users", n+1, users)
+		}
+	}
+	if err := caddy.Stop(); err != nil {
+		t.Error(err)
+	}
+	if users, ok := engines.References(key); ok {
+		t.Errorf("after the end the engine has %d users", users)
 	}
 }
