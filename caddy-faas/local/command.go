@@ -23,13 +23,20 @@ func process(fn faas.Function) string {
 // blank is what separates words.
 const blank = " \t\r\n"
 
-// firstWord cuts the command's name off a command line; rest is verbatim.
-func firstWord(line string) (name, rest string, err error) {
-	name, rest, err = word(line)
-	if err == nil && name == "" {
-		err = errors.New("it names no command")
+// words splits a command line.
+func words(line string) ([]string, error) {
+	var all []string
+	for strings.TrimLeft(line, blank) != "" {
+		text, rest, err := word(line)
+		if err != nil {
+			return nil, err
+		}
+		all, line = append(all, text), rest
 	}
-	return name, rest, err
+	if len(all) == 0 || all[0] == "" {
+		return nil, errors.New("it names no command")
+	}
+	return all, nil
 }
 
 // word cuts one word off a command line, as the watchdog would: shell quoting, no shell.
@@ -75,36 +82,44 @@ scan:
 	return b.String(), line[i:], nil
 }
 
-// readable reports a command line that the watchdog couldn't read.
-func readable(line string) error {
-	_, rest, err := firstWord(line)
-	for err == nil && strings.TrimLeft(rest, blank) != "" {
-		_, rest, err = word(rest)
+// quoted writes words so that the watchdog reads them back as they are.
+func quoted(line []string) string {
+	var b strings.Builder
+	for i, word := range line {
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteString("'" + strings.ReplaceAll(word, "'", `'\''`) + "'")
 	}
-	return err
+	return b.String()
 }
 
-// quoted writes a word so that the watchdog reads it back as it is.
-func quoted(word string) string { return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'" }
-
-// resolve finds a function's program, and returns the rest of its command line with it.
-func resolve(fn faas.Function) (program, arguments string, err error) {
+// resolve returns a function's command line, with the program found and the
+// arguments that name files of the function's folder made absolute: the function
+// runs elsewhere.
+func resolve(fn faas.Function) ([]string, error) {
 	if process(fn) == "" {
-		return "", "", errors.New("no fprocess: the local provider runs commands, not images")
+		return nil, errors.New("no fprocess: the local provider runs commands, not images")
 	}
-	name, arguments, err := firstWord(process(fn))
+	line, err := words(process(fn))
 	if err != nil {
-		return "", "", fmt.Errorf("fprocess: %w", err)
+		return nil, fmt.Errorf("fprocess: %w", err)
 	}
 	if fn.Handler != "" {
 		if info, err := os.Stat(fn.Handler); err != nil {
-			return "", "", fmt.Errorf("handler: %w", err)
+			return nil, fmt.Errorf("handler: %w", err)
 		} else if !info.IsDir() {
-			return "", "", fmt.Errorf("handler %s is not a folder", fn.Handler)
+			return nil, fmt.Errorf("handler %s is not a folder", fn.Handler)
+		}
+		for i, word := range line[1:] {
+			path := filepath.Join(fn.Handler, word)
+			if info, err := os.Stat(path); filepath.IsLocal(word) && err == nil && info.Mode().IsRegular() {
+				line[i+1] = path
+			}
 		}
 	}
-	program, err = find(name, fn.Handler)
-	return program, arguments, err
+	line[0], err = find(line[0], fn.Handler)
+	return line, err
 }
 
 // find resolves a command's name: in the function's folder, then on PATH. A

@@ -3,6 +3,7 @@ package local
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,29 +15,40 @@ import (
 	"github.com/caddy-faas/faas/caddy-faas/faas"
 )
 
-func TestFirstWord(t *testing.T) {
-	for line, want := range map[string][2]string{
-		"cat":                 {"cat", ""},
-		"  cat -n 'a b'":      {"cat", " -n 'a b'"},
-		`'my program' x`:      {"my program", " x"},
-		`"my \"p\" \x" x`:     {`my "p" \x`, " x"},
-		`my\ program	x`:       {"my program", "	x"},
-		`a'b'"c"\d e`:         {"abcd", " e"},
-		`./a"$b" "$c" | less`: {"./a$b", ` "$c" | less`},
+func TestWords(t *testing.T) {
+	for line, want := range map[string][]string{
+		"cat":                 {"cat"},
+		"  cat -n 'a b' ''":   {"cat", "-n", "a b", ""},
+		`'my program' x`:      {"my program", "x"},
+		`"my \"p\" \x" x`:     {`my "p" \x`, "x"},
+		`my\ program	x`:       {"my program", "x"},
+		`a'b'"c"\d e`:         {"abcd", "e"},
+		`./a"$b" "$c" | less`: {"./a$b", "$c", "|", "less"},
 	} {
-		name, rest, err := firstWord(line)
-		if err != nil || name != want[0] || rest != want[1] {
-			t.Errorf("%s: %q, %q, %v; want %q", line, name, rest, err, want)
+		got, err := words(line)
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("%s: %q, %v; want %q", line, got, err, want)
 		}
-		if again, _, err := firstWord(quoted(name) + rest); again != name || err != nil {
+		if again, err := words(quoted(got)); !slices.Equal(again, want) || err != nil {
 			t.Errorf("%s: quoted it reads %q, %v", line, again, err)
 		}
 	}
 	for _, line := range []string{"", "  ", "''", "cat 'x", `cat "x`, `cat \`, "a\x00b", "cat x\x00"} {
-		_, _, first := firstWord(line)
-		if err := readable(line); err == nil {
-			t.Errorf("%q: no error (first word: %v)", line, first)
+		if got, err := words(line); err == nil {
+			t.Errorf("%q: %q, and no error", line, got)
 		}
+	}
+}
+
+func TestResolve(t *testing.T) {
+	folder := dir(t)
+	script(t, folder, "run", "x")
+	must(t, os.WriteFile(filepath.Join(folder, "handler.py"), nil, 0o644))
+	must(t, os.Mkdir(filepath.Join(folder, "sub"), 0o755))
+	got, err := resolve(faas.Function{Handler: folder, Process: "./run handler.py ./handler.py sub none ../x -v 'two words'"})
+	want := []string{folder + "/run", folder + "/handler.py", folder + "/handler.py", "sub", "none", "../x", "-v", "two words"}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("%q, %v; want %q", got, err, want)
 	}
 }
 

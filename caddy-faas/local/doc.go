@@ -6,9 +6,9 @@
 // HOME (its working directory, kept until the function's next version) and
 // TMPDIR (gone with the process): nothing else of the gateway's environment.
 // The command's first word is looked up in the function's folder, then on
-// PATH. It runs in its working directory, not in that folder, so other words
-// that name files of the folder must be found by the program: a script by
-// "$(dirname "$0")", for example.
+// PATH; other words that name files of the folder become their paths. It runs
+// in its working directory, not in that folder: a script finds further files
+// by "$(dirname "$0")", for example.
 //
 // # Files
 //

@@ -311,7 +311,7 @@ func check(fn faas.Function) error {
 	if fn.Process == "" && fn.Env["fprocess"] == "" {
 		return fail("the local provider runs commands, not images: give fprocess")
 	}
-	if err := readable(process(fn)); err != nil {
+	if _, err := words(process(fn)); err != nil {
 		return fail("fprocess: %w", err)
 	}
 	for name, value := range fn.Env {

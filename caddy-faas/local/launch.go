@@ -17,7 +17,7 @@ import (
 func (e *Engine) launch(f *function, rec record, slot int) (*running, error) {
 	opt := e.options()
 	folder := rec.Function.Handler
-	program, arguments, err := resolve(rec.Function)
+	line, err := resolve(rec.Function)
 	if err != nil {
 		return nil, err
 	}
@@ -40,17 +40,19 @@ func (e *Engine) launch(f *function, rec record, slot int) (*running, error) {
 		text, home, p.mark = p.stage(folder, work, who)
 		p.cmd.Args = append(p.cmd.Args, "-stage", text)
 		if folder != "" {
-			program = within(program, folder, filepath.Join(p.dir, "handler"))
+			for i := range line {
+				line[i] = within(line[i], folder, filepath.Join(p.dir, "handler"))
+			}
 		}
 	case who != nil:
 		p.cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(who.uid), Gid: uint32(who.gid)}
-		p.hint = closed(*who, work, program, opt.watchdog)
+		p.hint = closed(*who, work, line[0], opt.watchdog)
 		fallthrough
 	default:
 		p.cmd.Dir = work
 	}
 	p.cmd.Args = append(p.cmd.Args, "-socket", p.socket, "-parent-fd", "3")
-	p.cmd.Env = environment(rec.Function, quoted(program)+arguments, home, p.mark)
+	p.cmd.Env = environment(rec.Function, quoted(line), home, p.mark)
 	if err := e.start(p); err != nil {
 		p.clean()
 		return nil, fmt.Errorf("starting the watchdog: %w%s", err, p.hint)
