@@ -110,9 +110,6 @@ func peekBody(r *http.Request, limit int64) ([]byte, error) {
 		return nil, nil
 	}
 	r.Body = io.NopCloser(bytes.NewReader(b))
-	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b)), nil }
 	r.ContentLength = int64(len(b))
-	r.TransferEncoding = nil
-	r.Header.Del("Transfer-Encoding")
 	return b, nil
 }

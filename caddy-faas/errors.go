@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 
@@ -47,6 +48,10 @@ func failure(w http.ResponseWriter, id faas.ID, err error) caddyhttp.HandlerErro
 		return caddyhttp.Error(refusals[refused.Reason], fmt.Errorf("function %s: %w", id, refused))
 	case errors.Is(err, faas.ErrNotFound):
 		return unknown(id, true)
+	case errors.Is(err, errBody) && errors.Is(err, os.ErrDeadlineExceeded):
+		return caddyhttp.Error(http.StatusRequestTimeout, errors.New("the body came too slowly"))
+	case errors.Is(err, errBody) && !errors.As(err, &tooBig):
+		return caddyhttp.Error(http.StatusBadRequest, errBody)
 	case errors.As(err, &tooBig):
 		return caddyhttp.Error(http.StatusRequestEntityTooLarge, fmt.Errorf("the body has more than %d bytes", tooBig.Limit))
 	case errors.Is(err, context.Canceled):
@@ -61,6 +66,16 @@ func failure(w http.ResponseWriter, id faas.ID, err error) caddyhttp.HandlerErro
 		return answer
 	}
 	return caddyhttp.Error(http.StatusInternalServerError, fmt.Errorf("function %s: %w", id, err))
+}
+
+// blame tells a replica that broke off from a client that did: the transport
+// reports both as the failure of the whole.
+func blame(err, reading error) error {
+	var answer caddyhttp.HandlerError
+	if reading == nil || errors.As(err, &answer) && answer.StatusCode != http.StatusBadGateway {
+		return err
+	}
+	return fmt.Errorf("%w: %w", errBody, reading)
 }
 
 // broken is the 502 for a replica that is no good.

@@ -112,34 +112,39 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if err != nil {
 		return err
 	}
-	if r.ProtoMajor == 1 && r.ContentLength != 0 {
-		// Otherwise net/http throws away what is left of the body once the answer
-		// begins, and a function that answers while it reads gets a part of it.
-		if err := http.NewResponseController(w).EnableFullDuplex(); err != nil && !errors.Is(err, http.ErrNotSupported) {
-			return caddyhttp.Error(http.StatusInternalServerError, err)
-		}
-	}
 	callID := identify(w, r, begin)
-	rec := caddyhttp.NewResponseRecorder(w, nil, nil)
 	status := 0
+	var rec caddyhttp.ResponseRecorder
 	// Deferred, because reverse_proxy panics when a stream breaks.
 	defer func() {
-		if status == 0 {
-			status = cmp.Or(rec.Status(), http.StatusOK)
+		if status == 0 && rec != nil {
+			status = rec.Status()
 		}
-		observe(t, status, time.Since(begin))
+		observe(t, cmp.Or(status, http.StatusOK), time.Since(begin))
 	}()
 	i, err := t.Invoke(r.Context(), time.Duration(h.Wait))
 	defer i.End()
 	annotate(r, t, callID, i)
 	if err == nil {
-		ctx := context.WithValue(r.Context(), invocationKey{}, &invocation{Invocation: i})
-		called := r.WithContext(httptrace.WithClientTrace(ctx, i.Trace()))
+		called := r.WithContext(httptrace.WithClientTrace(
+			context.WithValue(r.Context(), invocationKey{}, &invocation{Invocation: i}), i.Trace()))
 		called.URL = u
+		body := takeBody(w, called)
+		noReplay(called)
+		rec = caddyhttp.NewResponseRecorder(w, nil, func(_ int, h http.Header) bool {
+			body.header(h, r)
+			return false
+		})
+		if body != nil {
+			defer body.end(w)
+		}
 		if err = next.ServeHTTP(rec, called); err == nil {
 			return nil
 		}
-		err = cmp.Or(i.Err(), err)
+		if err = cmp.Or(i.Err(), err); body != nil {
+			body.header(w.Header(), r)
+			err = blame(err, body.failed())
+		}
 	}
 	e := failure(w, t.ID(), err)
 	logCause(r, e, err)

@@ -42,7 +42,9 @@ const functions = `functions:
   missing:
     fprocess: there-is-no-such-command
   marks:
-    fprocess: sh -c 'mktemp mark.XXXXXX >&2; exec sleep 1000'
+    fprocess: sh -c 'mktemp mark.XXXXXX >&2; case $Http_Path in /hang) exec sleep 1000; esac'
+  ignores:
+    fprocess: "true"
   pair:
     fprocess: sh -c 'echo $PWD; exec cat'
     labels:
@@ -190,15 +192,17 @@ func TestReplicaThatDiesAnswersOnce(t *testing.T) {
 		}
 		return len(m)
 	}
+	// On a connection that was used before, net/http would send a GET again.
+	g.call(t, "GET", "/function/marks", "")
 	answered := make(chan *answer, 1)
 	go func() {
-		a, err := g.try(t.Context(), "GET", "/function/marks", nil)
+		a, err := g.try(t.Context(), "GET", "/function/marks/hang", nil)
 		if err != nil {
 			t.Error(err)
 		}
 		answered <- a
 	}()
-	eventually(t, "the function runs", func() bool { return marks() == 1 })
+	eventually(t, "the function runs", func() bool { return len(processes(t, "sleep 1000")) > 0 })
 	all := processes(t, "sleep 1000")
 	for _, pid := range g.watchdogs(t) {
 		if children(t, pid, all) {
@@ -209,14 +213,76 @@ func TestReplicaThatDiesAnswersOnce(t *testing.T) {
 	if a.StatusCode != 502 || a.Header.Get("X-Faas-Reason") != "connection-lost" || strings.Contains(a.body, "unix") {
 		t.Errorf("got %d, reason %q: %s", a.StatusCode, a.Header.Get("X-Faas-Reason"), a.body)
 	}
-	if n := marks(); n != 1 {
-		t.Errorf("executed %d times", n)
+	if n := marks(); n != 2 {
+		t.Errorf("executed %d times, want 2: once before", n)
 	}
 	// It is started again.
-	ctx, cancel := context.WithCancel(t.Context())
-	go g.try(ctx, "GET", "/function/marks", nil)
-	eventually(t, "the function runs again", func() bool { return marks() == 2 })
-	cancel()
+	if a := g.call(t, "GET", "/function/marks", ""); a.StatusCode != 200 || marks() != 3 {
+		t.Errorf("afterwards: %d, executed %d times", a.StatusCode, marks())
+	}
+}
+
+// Whatever becomes of a request, the rest of its body is never taken for the next one.
+func TestBodyIsNeverARequest(t *testing.T) {
+	g := newSite(t, functions)
+	host := strings.TrimPrefix(g.url, "http://")
+	smuggled := "GET /function/echo?smuggled HTTP/1.1\r\nHost: " + host + "\r\n\r\n"
+	for _, path := range []string{"/function/missing", "/function/ignores", "/function/fails", "/function/echo", "/function/nobody"} {
+		for _, size := range []int{10, 5_000, 70_000, 300_000, 900_000} {
+			for _, sent := range []int{0, size / 2, size} { // before the answer is read
+				if size <= 64<<10 || path != "/function/ignores" && path != "/function/fails" {
+					sent = size // the watchdog waits for a short body, net/http for a refused one, echo for any
+				}
+				c, err := net.Dial("tcp", host)
+				if err != nil {
+					t.Fatal(err)
+				}
+				body := strings.Repeat(smuggled, size/len(smuggled)+1)[:size]
+				fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\n%s", path, host, size, body[:sent])
+				r := bufio.NewReader(c)
+				resp, err := http.ReadResponse(r, nil)
+				if err != nil {
+					t.Fatalf("%s with %d of %d bytes sent: no answer: %v", path, sent, size, err)
+				}
+				if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+					t.Errorf("%s with %d of %d bytes sent: %v", path, sent, size, err)
+				}
+				io.WriteString(c, body[sent:])
+				if !resp.Close { // then another request can follow
+					fmt.Fprintf(c, "POST /function/wrong HTTP/1.1\r\nHost: %s\r\nContent-Length: 1\r\n\r\nx", host)
+					if resp, err = http.ReadResponse(r, nil); err != nil || resp.StatusCode != 404 {
+						t.Errorf("%s with %d of %d bytes sent: the next answer: %+v, %v", path, sent, size, resp, err)
+					}
+				} else if resp, err = http.ReadResponse(r, nil); err == nil {
+					t.Errorf("%s with %d of %d bytes sent: a second answer %s", path, sent, size, resp.Status)
+				}
+				c.Close()
+			}
+		}
+	}
+	if log := g.log.String(); strings.Contains(log, "smuggled") || strings.Contains(log, "panic") {
+		t.Error("a body was taken for a request, or the server panicked")
+	}
+}
+
+// A body that breaks off is the client's fault.
+func TestBrokenBody(t *testing.T) {
+	g := newSite(t, functions)
+	host := strings.TrimPrefix(g.url, "http://")
+	c, err := net.Dial("tcp", host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprintf(c, "POST /function/echo HTTP/1.1\r\nHost: %s\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nnonsense\r\n", host)
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := io.ReadAll(resp.Body)
+	if resp.StatusCode != 400 || resp.Header.Get("X-Faas-Reason") != "" {
+		t.Errorf("answered %d %s (%v), want 400", resp.StatusCode, b, err)
+	}
 }
 
 // children tells whether one of the pids descends from parent.

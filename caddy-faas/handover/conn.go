@@ -18,12 +18,24 @@ type conn struct {
 
 	mu      sync.Mutex
 	stash   []byte // to be read before what comes from the socket
-	between bool   // no request is under way, and the server has read nothing of the next one
-	early   bool   // the server has read a byte of the next request while one is under way
+	between bool   // no request is under way, and all that the server has read of the next one is in early
+	early   []byte // at most one byte
 	pinned  bool   // HTTP/2, or hijacked: never goes over
+	handed  bool   // it came from another server
 	reading bool
 	closed  bool
+	// deadlines counts how often the server has set a read deadline since it was idle.
+	deadlines int
 }
+
+// net/http reads through buffers of this size, in bytes. A first read after an
+// answer that asks for less means that the buffer holds a part of the next
+// request already.
+const serverBuffer = 4 << 10
+
+// kept is how long a connection that came from another server may be idle: to
+// net/http it is new, and it would close it sooner than its client expects.
+const kept = 5 * time.Minute
 
 // Read reads for the server, unless it is the beginning of a request that a
 // newer server shall have: then it tells the server that the client is gone.
@@ -36,9 +48,12 @@ func (c *conn) Read(p []byte) (int, error) {
 	if len(c.stash) > 0 {
 		n := copy(p, c.stash)
 		c.stash = c.stash[n:]
-		c.read(p[:n])
+		c.read(p[:n], len(p))
 		c.mu.Unlock()
 		return n, nil
+	}
+	if len(p) < serverBuffer-len(c.early) && len(p) > 1 {
+		c.between = false
 	}
 	c.reading = true
 	c.mu.Unlock()
@@ -57,22 +72,31 @@ func (c *conn) Read(p []byte) (int, error) {
 		c.depart(p[:n], err)
 		return 0, io.EOF
 	}
-	c.read(p[:n])
+	c.read(p[:n], len(p))
 	return n, err
 }
 
-// read notes what the server has got.
-func (c *conn) read(b []byte) {
+// read notes what the server has got, having asked for so many bytes.
+func (c *conn) read(b []byte, asked int) {
 	switch {
 	case len(b) == 0:
 	case c.between:
-		c.between = false
-		c.pinned = bytes.HasPrefix(b, []byte("PRI"))
-	case len(b) == 1 && cap(b) == 1:
+		c.between, c.handed, c.early = false, false, nil
+		c.pinned = bytes.HasPrefix(b, preface) || bytes.HasPrefix(preface, b)
+	case asked == 1:
 		// net/http reads a single byte in the background while a handler runs, to
-		// notice a client that goes away.
-		c.early = true
+		// notice a client that goes away. A client that has the whole answer may
+		// send its next request before the handler has ended.
+		c.early = bytes.Clone(b)
 	}
+}
+
+// preface is how an HTTP/2 connection begins.
+var preface = []byte("PRI")
+
+// idle tells that an answer is complete.
+func (c *conn) idle() {
+	c.between, c.deadlines = !c.pinned, 0
 }
 
 // Close closes the connection for the server. The socket is closed too, or goes
@@ -100,7 +124,7 @@ func (c *conn) depart(rest []byte, err error) error {
 	if err := c.Conn.SetDeadline(time.Time{}); err != nil {
 		return c.Conn.Close()
 	}
-	go c.listener.station.deliver(accepted{conn: c.Conn}, bytes.Clone(rest))
+	go c.listener.station.deliver(accepted{conn: c.Conn}, append(c.early, rest...), true)
 	return nil
 }
 
@@ -122,6 +146,9 @@ func (c *conn) ReadFrom(r io.Reader) (int64, error) {
 
 // CloseWrite ends the answer for a client that is still sending.
 func (c *conn) CloseWrite() error {
+	if c.over() {
+		return net.ErrClosed
+	}
 	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return w.CloseWrite()
 	}
@@ -136,8 +163,26 @@ func (c *conn) over() bool {
 }
 
 func (c *conn) SetDeadline(t time.Time) error      { return c.deadline(c.Conn.SetDeadline, t) }
-func (c *conn) SetReadDeadline(t time.Time) error  { return c.deadline(c.Conn.SetReadDeadline, t) }
 func (c *conn) SetWriteDeadline(t time.Time) error { return c.deadline(c.Conn.SetWriteDeadline, t) }
+
+// SetReadDeadline sets a deadline, but not for the idle time of a connection
+// that came from another server.
+func (c *conn) SetReadDeadline(t time.Time) error {
+	return c.deadline(func(t time.Time) error {
+		if c.between && !c.reading {
+			c.deadlines++
+			if c.deadlines > 1 && !c.handed {
+				// net/http sets one before it waits for the next request, and another
+				// when that is there: it was in the buffer.
+				c.between = false
+			}
+		}
+		if c.between && c.handed {
+			t = time.Now().Add(kept)
+		}
+		return c.Conn.SetReadDeadline(t)
+	}, t)
+}
 
 // deadline sets one under the lock: afterwards the socket may be another server's.
 func (c *conn) deadline(set func(time.Time) error, t time.Time) error {

@@ -6,16 +6,20 @@
 // connection that is between two requests goes over to the new server, with
 // what the client has sent meanwhile.
 //
-// This holds for HTTP/1 without TLS. HTTP/2 has a way of its own (GOAWAY). Of
+// This holds for HTTP/1 over TCP without TLS, where no wrapper comes between it
+// and the server and HTTP/2 isn't switched off (Caddy then has a wrapper there). HTTP/2 has a way of its own (GOAWAY). Of
 // HTTP/1 connections with TLS only those go over on which nothing was sent yet.
 // A connection that comes within the microseconds for which Caddy's second
 // socket is open may still be reset: its client, who has sent nothing, dials again.
 package handover
 
 import (
+	"encoding/json"
+	"fmt"
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,8 +31,8 @@ import (
 
 func init() { caddy.RegisterModule(Wrapper{}) }
 
-// Wrapper is the listener wrapper faas_handover. Where the server has TLS, the
-// wrapper tls must come after it:
+// Wrapper is the listener wrapper faas_handover. It must be the first, and the
+// wrapper tls come after it:
 //
 //	servers {
 //		listener_wrappers {
@@ -45,9 +49,23 @@ func (Wrapper) CaddyModule() caddy.ModuleInfo {
 
 // Provision asks the server to tell when a connection is between two requests.
 func (Wrapper) Provision(ctx caddy.Context) error {
-	if s, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
-		s.RegisterConnState(ConnState)
+	s, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if !ok {
+		return nil
 	}
+	// The socket outlives the configuration, so whatever came before would, too.
+	var names []string
+	for _, raw := range s.ListenerWrappersRaw {
+		var w struct{ Wrapper string }
+		if err := json.Unmarshal(raw, &w); err != nil {
+			return err
+		}
+		names = append(names, w.Wrapper)
+	}
+	if len(names) < 2 || names[0] != "faas_handover" || !slices.Contains(names, "tls") {
+		return fmt.Errorf("listener_wrappers %s: want faas_handover first, and tls after it", strings.Join(names, ", "))
+	}
+	s.RegisterConnState(ConnState)
 	return nil
 }
 
@@ -56,6 +74,9 @@ func (Wrapper) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next()
 	if d.NextArg() {
 		return d.ArgErr()
+	}
+	if d.NextBlock(d.Nesting()) {
+		return d.Errf("unknown option %q: faas_handover has none", d.Val())
 	}
 	return nil
 }
@@ -74,11 +95,17 @@ var (
 // that it has read but not yet given to a handler, which nobody can see.
 const settling = 50 * time.Millisecond
 
+// newConn is more deadlines than net/http sets before it first reads from a connection.
+const newConn = 10
+
 // Listen wraps l, which gets all connections and requests from now on. If the
 // same address is wrapped already, l is closed at once and the new listener
 // shares the older socket: closing that one instead would reset the connections
 // in its queue. What it returns must be closed.
 func Listen(l net.Listener) net.Listener {
+	if l.Addr().Network() != "tcp" {
+		return l // Caddy itself hands unix sockets on, and would hand on one that we had closed
+	}
 	w, shared := share(l)
 	w.station.enter(w, true)
 	if shared {
@@ -133,12 +160,13 @@ func (s *station) accept() {
 		if closed && err != nil {
 			return
 		}
-		s.deliver(accepted{c, err}, nil)
+		s.deliver(accepted{c, err}, nil, false)
 	}
 }
 
-// deliver gives a connection to the newest server, with what was read of it already.
-func (s *station) deliver(a accepted, stash []byte) {
+// deliver gives a connection to the newest server, with what was read of it
+// already; handed tells that another server had it.
+func (s *station) deliver(a accepted, stash []byte, handed bool) {
 	raw := a.conn
 	for {
 		l := s.wait()
@@ -149,7 +177,7 @@ func (s *station) deliver(a accepted, stash []byte) {
 			return
 		}
 		if raw != nil {
-			a.conn = &conn{Conn: raw, listener: l, between: true, stash: stash}
+			a.conn = &conn{Conn: raw, listener: l, between: true, stash: stash, handed: handed, deadlines: -newConn}
 		}
 		select {
 		case l.accepted <- a:
@@ -257,8 +285,7 @@ func ConnState(nc net.Conn, state http.ConnState) {
 	defer c.mu.Unlock()
 	switch state {
 	case http.StateIdle:
-		c.between = !c.early && !c.pinned
-		c.early = false
+		c.idle()
 	case http.StateHijacked:
 		c.pinned = true
 	}

@@ -15,7 +15,7 @@ import (
 )
 
 // serve starts a server on the address, as Caddy does for each configuration.
-func serve(t *testing.T, addr string, h http.HandlerFunc) *http.Server {
+func serve(t *testing.T, addr string, h http.HandlerFunc, hooks ...func(net.Conn, http.ConnState)) *http.Server {
 	t.Helper()
 	var l net.Listener = again(addr)
 	if strings.HasSuffix(addr, ":0") {
@@ -24,7 +24,11 @@ func serve(t *testing.T, addr string, h http.HandlerFunc) *http.Server {
 			t.Fatal(err)
 		}
 	}
-	s := &http.Server{Handler: h, ConnState: ConnState, Addr: l.Addr().String()}
+	s := &http.Server{Handler: h, Addr: l.Addr().String(), ConnState: func(c net.Conn, state http.ConnState) {
+		for _, hook := range append(hooks, ConnState) {
+			hook(c, state)
+		}
+	}}
 	w := Listen(l)
 	done := make(chan struct{})
 	go func() { s.Serve(w); close(done) }()
@@ -243,4 +247,101 @@ func TestNothingIsLost(t *testing.T) {
 	if sent.Load() != done.Load() {
 		t.Errorf("%d requests were sent, %d done", sent.Load(), done.Load())
 	}
+}
+
+// A client that has its whole answer sends the next request while the handler
+// has not ended: net/http has a byte of it when the server shuts down.
+func TestEarlyRequestGoesOver(t *testing.T) {
+	flushed, end, first := make(chan struct{}), make(chan struct{}), make(chan *conn, 1)
+	one := serve(t, "127.0.0.1:0", func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Length", "3")
+		fmt.Fprint(w, "one")
+		http.NewResponseController(w).Flush()
+		close(flushed)
+		<-end
+	}, func(c net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			first <- c.(*conn)
+		}
+	})
+	c, r := dial(t, one.Addr)
+	const request = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi"
+	io.WriteString(c, request)
+	<-flushed
+	if got := answer(t, r); got != "one" {
+		t.Fatalf("answer %q", got)
+	}
+	serve(t, one.Addr, named("two"))
+	down := make(chan struct{})
+	go func() { shutdown(t, one); close(down) }()
+	io.WriteString(c, request)
+	for server := <-first; ; { // until net/http has the byte
+		server.mu.Lock()
+		got := len(server.early) == 1
+		server.mu.Unlock()
+		if got {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	close(end)
+	if got := answer(t, r); got != "two hi" {
+		t.Errorf("second answer %q", got)
+	}
+	<-down
+}
+
+// Pipelined requests are in net/http's buffer, where nobody can fetch them: such
+// a connection stays, lest a part of a request or a body be taken for another.
+func TestPipelinedRequestsAreNotMixedUp(t *testing.T) {
+	second := "GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
+	for name, rest := range map[string][2]string{
+		"whole": {"GET /second HTTP/1.1\r\nHost: x\r\n\r\n", ""},
+		"part":  {fmt.Sprintf("POST /second HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", len(second)), second},
+		"bytes": {"GE", "T /second HTTP/1.1\r\nHost: x\r\n\r\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := func(server string) http.HandlerFunc {
+				return func(w http.ResponseWriter, r *http.Request) {
+					io.Copy(io.Discard, r.Body)
+					fmt.Fprint(w, server, r.URL.Path)
+				}
+			}
+			one := serve(t, "127.0.0.1:0", path("one"))
+			c, r := dial(t, one.Addr)
+			io.WriteString(c, "GET /first HTTP/1.1\r\nHost: x\r\n\r\n"+rest[0])
+			if got := answer(t, r); got != "one/first" {
+				t.Fatalf("first answer %q", got)
+			}
+			serve(t, one.Addr, path("two"))
+			io.WriteString(c, rest[1])
+			if got := answer(t, r); got != "one/second" {
+				t.Errorf("second answer %q", got)
+			}
+		})
+	}
+}
+
+func dial(t *testing.T, addr string) (net.Conn, *bufio.Reader) {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c, bufio.NewReader(c)
+}
+
+func answer(t *testing.T, r *bufio.Reader) string {
+	t.Helper()
+	resp, err := http.ReadResponse(r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
 }
