@@ -1,6 +1,7 @@
 package caddyfaas
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -119,6 +120,9 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 				return err
 			}
 		case "wait":
+			if h.Wait != 0 {
+				return d.Err("wait is given twice")
+			}
 			wait, err := duration(d)
 			if err != nil {
 				return err
@@ -184,8 +188,13 @@ func parseApp(d *caddyfile.Dispenser, earlier any) (any, error) {
 		return nil, d.ArgErr()
 	}
 	var a App
+	given := make(map[string]bool)
 	for d.NextBlock(0) {
 		option := d.Val()
+		if given[option] {
+			return nil, d.Errf("%s is given twice", option)
+		}
+		given[option] = true
 		if option == "provider" {
 			if err := a.unmarshalProvider(d); err != nil {
 				return nil, err
@@ -215,9 +224,6 @@ func parseApp(d *caddyfile.Dispenser, earlier any) (any, error) {
 }
 
 func (a *App) unmarshalProvider(d *caddyfile.Dispenser) error {
-	if a.ProviderRaw != nil {
-		return d.Err("provider is given twice")
-	}
 	if !d.NextArg() {
 		return d.ArgErr()
 	}
@@ -235,7 +241,7 @@ func (a *App) unmarshalProvider(d *caddyfile.Dispenser) error {
 // says only that a password is required.
 func requireHash(file string) error {
 	b, err := os.ReadFile(file)
-	if err == nil && len(b) == 0 {
+	if err == nil && len(bytes.TrimSpace(b)) == 0 {
 		err = fmt.Errorf("%s is empty", file)
 	}
 	if err != nil {

@@ -85,6 +85,15 @@ func (e *engine) Destruct() error {
 	}
 	e.watch.Wait()
 	e.registry.Close()
+	others := make(map[faas.ID]bool)
+	for t := range everyTarget() {
+		others[t.ID()] = true
+	}
+	for t := range e.registry.All() {
+		if !others[t.ID()] {
+			forgetMetrics(t.ID())
+		}
+	}
 	if c, ok := e.provider.(io.Closer); ok {
 		return c.Close()
 	}

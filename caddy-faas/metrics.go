@@ -2,6 +2,7 @@ package caddyfaas
 
 import (
 	"errors"
+	"iter"
 	"strconv"
 	"time"
 
@@ -47,6 +48,9 @@ func observe(t *scale.Target, status int, took time.Duration) {
 	name, code := t.ID().String(), strconv.Itoa(status)
 	metrics.total.WithLabelValues(name, code).Inc()
 	metrics.seconds.WithLabelValues(name, code).Observe(took.Seconds())
+	if t.Gone() { // since: then these may have come after it was forgotten
+		forgetMetrics(t.ID())
+	}
 }
 
 // forgetMetrics removes the series of a function that is gone.
@@ -88,17 +92,33 @@ func (liveMetrics) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
+// Collect sends the series of every function; of one that two engines have,
+// while a configuration with another data directory takes over, those of either.
 func (liveMetrics) Collect(ch chan<- prometheus.Metric) {
-	engines.Range(func(_, v any) bool {
-		e, ok := v.(*engine)
-		if !ok {
-			return true
+	sent := make(map[faas.ID]bool)
+	for t := range everyTarget() {
+		if sent[t.ID()] {
+			continue
 		}
-		for t := range e.registry.All() {
-			for _, d := range liveDescriptions {
-				ch <- prometheus.MustNewConstMetric(d.desc, d.kind, d.value(t), t.ID().String())
+		sent[t.ID()] = true
+		for _, d := range liveDescriptions {
+			ch <- prometheus.MustNewConstMetric(d.desc, d.kind, d.value(t), t.ID().String())
+		}
+	}
+}
+
+// everyTarget yields the functions of all engines.
+func everyTarget() iter.Seq[*scale.Target] {
+	return func(yield func(*scale.Target) bool) {
+		engines.Range(func(_, v any) bool {
+			if e, ok := v.(*engine); ok {
+				for t := range e.registry.All() {
+					if !yield(t) {
+						return false
+					}
+				}
 			}
-		}
-		return true
-	})
+			return true
+		})
+	}
 }

@@ -1,6 +1,7 @@
 package caddyfaas
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -313,5 +314,55 @@ func TestEngineIsReleased(t *testing.T) {
 	}
 	if users, ok := engines.References(key); ok {
 		t.Errorf("after the end the engine has %d users", users)
+	}
+}
+
+// A site on a unix socket goes through reloads, too.
+func TestReloadOfUnixSocket(t *testing.T) {
+	g := newGateway(t, map[string]string{"stack.yml": stackFile})
+	text := strings.Replace(strings.Replace(site, "EXTRA", "", 1), "SITE {", "SITE {\n\tbind unix/"+g.dir+"/site.sock", 1)
+	g.write(t, "Caddyfile", text)
+	g.start(t)
+	c := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", g.dir+"/site.sock")
+	}}}
+	for range 3 {
+		resp, err := c.Post(g.url+"/function/echo", "text/plain", strings.NewReader("x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		c.CloseIdleConnections()
+		g.reload(t)
+	}
+}
+
+// While a configuration with another data directory takes over, and afterwards, /metrics answers.
+func TestReloadWithOtherData(t *testing.T) {
+	g := newSite(t, stackFile)
+	g.call(t, "POST", "/function/echo", "x")
+	g.write(t, "Caddyfile", strings.Replace(strings.Replace(site, "EXTRA", "", 1), "data DATA", "data DATA/other", 1))
+	done := make(chan struct{})
+	go func() { g.reload(t); close(done) }()
+	for {
+		if a := g.call(t, "GET", "/metrics", ""); a.StatusCode != 200 {
+			t.Fatalf("/metrics: %d %s", a.StatusCode, a.body)
+		}
+		select {
+		case <-done:
+			g.call(t, "POST", "/function/echo", "x")
+			g.counts(t, `gateway_service_count{function_name="echo.openfaas-fn"}`, 1)
+			return
+		default:
+		}
+	}
+}
+
+func TestHandoverMustBeFirst(t *testing.T) {
+	for _, wrappers := range []string{"tls\n\t\t\tfaas_handover", "faas_handover", "http_redirect\n\t\t\tfaas_handover\n\t\t\ttls"} {
+		g := newGateway(t, map[string]string{"Caddyfile": strings.Replace(strings.Replace(site, "EXTRA", "", 1), "faas_handover\n\t\t\ttls", wrappers, 1)})
+		if out, err := g.caddy("validate", "--config", "Caddyfile").CombinedOutput(); err == nil {
+			t.Errorf("%q passed:\n%s", wrappers, out)
+		}
 	}
 }

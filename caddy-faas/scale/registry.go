@@ -20,7 +20,8 @@ type Raiser interface {
 	Scale(ctx context.Context, id faas.ID, replicas int) error
 }
 
-// raiseTimeout bounds one call to the engine. Those who wait have deadlines of their own.
+// raiseTimeout bounds one call to the engine, and the time until the provider
+// tells what came of it. Those who wait have deadlines of their own.
 const raiseTimeout = 30 * time.Second
 
 // Registry holds every function that the provider has told of. It is a

@@ -405,3 +405,33 @@ func TestLeasesUnderChange(t *testing.T) {
 		t.Errorf("%d in flight, %d queued at the end", target.InFlight(), target.Queued())
 	}
 }
+
+// Somebody lowers the function again before the provider has told of the raise, and requests keep coming.
+func TestRaiseOfWhichNothingIsHeard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := new(raiser)
+		reg, target := setUp(t, r, deployment(0, nil))
+		done := make(chan error, 2)
+		invoke := func() {
+			i, err := target.Invoke(t.Context(), 2*raiseTimeout)
+			i.End()
+			done <- err
+		}
+		go invoke()
+		synctest.Wait()
+		reg.Set(deployment(0, nil))
+		time.Sleep(raiseTimeout + time.Second) // synctest's clock
+		go invoke()
+		synctest.Wait()
+		if n := r.calls.Load(); n != 2 {
+			t.Errorf("%d raises, want 2", n)
+		}
+		reg.Set(deployment(1, nil))
+		for range 2 {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+		reg.Close()
+	})
+}

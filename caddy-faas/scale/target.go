@@ -28,6 +28,7 @@ type Target struct {
 	mu      sync.Mutex
 	waiters list.List // of *waiter, the oldest first
 	wake    wakeState
+	agreed  int64 // the clock when the engine agreed to raise
 	gone    atomic.Bool
 }
 
@@ -279,9 +280,11 @@ func (t *Target) failLocked(err error) {
 	}
 }
 
-// wakeLocked raises a function that should have no replica, once.
+// wakeLocked raises a function that should have no replica, once; again if
+// nothing has come of it for long, since somebody may have lowered it meanwhile.
 func (t *Target) wakeLocked(s *snapshot) {
-	if s.Desired > 0 || t.wake != asleep {
+	late := t.wake == awaited && clock()-t.agreed > int64(raiseTimeout)
+	if s.Desired > 0 || t.wake != asleep && !late {
 		return
 	}
 	t.wake = calling
@@ -297,7 +300,7 @@ func (t *Target) raised(err error) {
 		t.wake = asleep
 		t.failLocked(&Refusal{Reason: StartFailed, RetryAfter: 5 * time.Second, Detail: err.Error()})
 	case t.wake == calling && t.waiters.Len() > 0:
-		t.wake = awaited
+		t.wake, t.agreed = awaited, clock()
 	case t.wake == calling:
 		t.wake = asleep
 	}
