@@ -15,26 +15,31 @@ import (
 // listener accepts clients on a port or a unix socket.
 type listener struct {
 	net.Listener
-	socket                    string // "": a port
+	socket                    string // made by listen; "": there is none
+	inherited                 bool
 	readTimeout, writeTimeout time.Duration
 	finishing                 atomic.Bool
 	until                     time.Time     // Accept's own: when it ends, once finishing
 	ended                     chan struct{} // closed when nothing more will be accepted
 }
 
-// listen opens the socket if there is one, or else the port on all addresses.
-func listen(cfg *config, socket string) (*listener, error) {
+// listen takes the inherited socket if there is one (fd is not -1), or makes the one that is named, or else opens the port on all
+// addresses.
+func listen(cfg *config, socket string, fd int) (*listener, error) {
 	var ln net.Listener
 	var err error
-	if socket != "" {
+	switch {
+	case fd >= 0:
+		ln, err = listenInherited(fd)
+	case socket != "":
 		ln, err = listenUnix(socket)
-	} else {
+	default:
 		ln, err = net.Listen("tcp", ":"+strconv.Itoa(cfg.port))
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &listener{Listener: ln, socket: socket, readTimeout: cfg.readTimeout, writeTimeout: cfg.writeTimeout, ended: make(chan struct{})}, nil
+	return &listener{Listener: ln, socket: socket, inherited: fd >= 0, readTimeout: cfg.readTimeout, writeTimeout: cfg.writeTimeout, ended: make(chan struct{})}, nil
 }
 
 // listenUnix makes the socket, readable and writable for its owner only. A socket that nobody listens on any more is replaced;
@@ -69,6 +74,20 @@ func listenUnix(path string) (net.Listener, error) {
 	return ln, nil
 }
 
+// listenInherited takes a listening socket from the parent. Its copy that functions would inherit is closed.
+func listenInherited(fd int) (net.Listener, error) {
+	f := os.NewFile(uintptr(fd), "listener")
+	if f == nil {
+		return nil, fmt.Errorf("-listen-fd %d: no descriptor", fd)
+	}
+	defer f.Close()
+	ln, err := net.FileListener(f)
+	if err != nil {
+		return nil, fmt.Errorf("-listen-fd %d: %w", fd, err)
+	}
+	return ln, nil
+}
+
 func (l *listener) Accept() (net.Conn, error) {
 	for {
 		if l.finishing.Load() && l.until.IsZero() {
@@ -85,6 +104,9 @@ func (l *listener) Accept() (net.Conn, error) {
 				return nil, net.ErrClosed
 			}
 			l.setDeadline(l.until)
+		case l.finishing.Load() && errors.Is(err, syscall.EINVAL): // refuse has been called, and the queue is empty
+			close(l.ended)
+			return nil, net.ErrClosed
 		case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
 			time.Sleep(10 * time.Millisecond) // net/http would wait for up to a second
 		default:
@@ -97,12 +119,28 @@ func (l *listener) Accept() (net.Conn, error) {
 const lastCall = 20 * time.Millisecond
 
 // finish ends the listening. Clients that have connected by now are in the kernel's queue and would lose their request if the socket
-// were simply closed: so the socket's name goes first, then Accept empties the queue.
+// were simply closed: so the socket's name goes first, then Accept empties the queue. An inherited socket, whose name is the parent's,
+// refuses clients instead.
 func (l *listener) finish() {
 	l.unlink()
 	l.finishing.Store(true)
+	if l.inherited {
+		l.refuse()
+	}
 	l.setDeadline(time.Unix(1, 0)) // wakes Accept
 	<-l.ended
+}
+
+// refuse lets nobody connect to a unix socket any more. On Linux those that have are still accepted, and EINVAL ends them; elsewhere it
+// may do nothing.
+func (l *listener) refuse() {
+	ln, ok := l.Listener.(*net.UnixListener)
+	if !ok {
+		return // a port that is shut so loses its queue
+	}
+	if raw, err := ln.SyscallConn(); err == nil {
+		raw.Control(func(fd uintptr) { syscall.Shutdown(int(fd), syscall.SHUT_RD) })
+	}
 }
 
 func (l *listener) setDeadline(t time.Time) {

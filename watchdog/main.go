@@ -26,11 +26,12 @@
 //	healthcheck_interval  3s    lame duck: how long after SIGTERM new requests are still served.
 //	port                  8080  where to listen, on all addresses; 0: any free port, named in the log.
 //	metrics_port          0     port of /metrics; 0: none.
-//	suppress_lock         false do not write the lock file .lock in the temporary directory. With -socket there never is one.
+//	suppress_lock         false do not write the lock file .lock in the temporary directory. With -socket or -listen-fd there never is one.
 //
 // # Flags
 //
 //	-socket PATH      listen on a unix socket (mode 0600) instead of the port
+//	-listen-fd N      listen on an inherited socket, which a parent has bound: its file is left as it is, at the end too
 //	-parent-fd N      an inherited pipe; at its end every process group is killed and the watchdog ends at once
 //	-run-healthcheck  ask the watchdog that runs with the same port or -socket; status 0 if it is healthy, 1 if not
 //	-version          print the version
@@ -79,6 +80,7 @@ var version string
 // options are the flags.
 type options struct {
 	socket         string
+	listenFd       int // -1: none
 	parentFd       int // -1: none
 	runHealthcheck bool
 	version        bool
@@ -90,6 +92,7 @@ func parseFlags(args []string, stderr io.Writer) (*options, error) {
 	f := flag.NewFlagSet("fwatchdog", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.StringVar(&o.socket, "socket", "", "listen on the unix socket at `PATH` instead of a port")
+	f.IntVar(&o.listenFd, "listen-fd", -1, "listen on the inherited socket `N` instead of a port")
 	f.IntVar(&o.parentFd, "parent-fd", -1, "kill everything and end at the end of the inherited pipe `N`")
 	f.BoolVar(&o.runHealthcheck, "run-healthcheck", false, "ask the running watchdog whether it is healthy")
 	f.BoolVar(&o.version, "version", false, "print the version")
@@ -99,6 +102,11 @@ func parseFlags(args []string, stderr io.Writer) (*options, error) {
 	}
 	if f.NArg() > 0 {
 		err := fmt.Errorf("unexpected argument %q: the function is named by the variable fprocess", f.Arg(0))
+		fmt.Fprintln(stderr, "fwatchdog:", err)
+		return nil, err
+	}
+	if o.socket != "" && o.listenFd >= 0 {
+		err := errors.New("-socket and -listen-fd exclude each other")
 		fmt.Fprintln(stderr, "fwatchdog:", err)
 		return nil, err
 	}
@@ -161,12 +169,12 @@ func run(o *options) error {
 			return err
 		}
 	}
-	ln, err := listen(cfg, o.socket)
+	ln, err := listen(cfg, o.socket, o.listenFd)
 	if err != nil {
 		return err
 	}
 	s := &server{cfg: cfg, log: log}
-	if o.socket == "" && !cfg.suppressLock {
+	if o.socket == "" && o.listenFd < 0 && !cfg.suppressLock {
 		if err := s.writeLock(); err != nil {
 			return err
 		}

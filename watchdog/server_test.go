@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -65,7 +66,7 @@ func TestPacedBodies(t *testing.T) {
 // Clients that send without a pause through SIGTERM and until the socket is gone lose no request. While draining each answer announces
 // the end of its connection, and the watchdog is unhealthy.
 func TestDrainLosesNothing(t *testing.T) {
-	for name, start := range map[string]func(*testing.T, ...string) *dog{"unix": startDog, "tcp": startPort} {
+	for name, start := range map[string]func(*testing.T, ...string) *dog{"unix": startDog, "inherited": startInherited, "tcp": startPort} {
 		t.Run(name, func(t *testing.T) {
 			d := start(t, "fprocess=cat", "healthcheck_interval=700ms")
 			var answered, drained atomic.Int64
@@ -107,7 +108,7 @@ func TestDrainLosesNothing(t *testing.T) {
 			}
 			unready.Store(true)
 			wg.Wait()
-			if name == "unix" && drained.Load() == 0 {
+			if name != "tcp" && drained.Load() == 0 {
 				t.Error("no request was served in the lame duck")
 			}
 			if code := d.awaitExit(); code != 0 {
@@ -117,13 +118,94 @@ func TestDrainLosesNothing(t *testing.T) {
 	}
 }
 
-// A client that is still in the kernel's queue when the listening ends is accepted.
-func TestQueuedClientIsAccepted(t *testing.T) {
-	socket := filepath.Join(t.TempDir(), "s")
-	l, err := listen(&config{}, socket)
+// inheritable is a socket as a parent makes it, and its descriptor.
+func inheritable(t *testing.T) (socket string, f *os.File) {
+	t.Helper()
+	socket = filepath.Join(t.TempDir(), "s")
+	ln, err := net.Listen("unix", socket)
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer ln.Close()
+	ln.(*net.UnixListener).SetUnlinkOnClose(false)
+	if f, err = ln.(*net.UnixListener).File(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return socket, f
+}
+
+// startInherited starts a watchdog on a socket that the test has bound.
+func startInherited(t *testing.T, env ...string) *dog {
+	t.Helper()
+	socket, f := inheritable(t)
+	cmd := command(t, testBinary, env, "-listen-fd", "3")
+	cmd.ExtraFiles = []*os.File{f}
+	d := launchDog(t, cmd, socket)
+	f.Close()
+	return d
+}
+
+// Whoever has connected to an inherited socket before the watchdog runs is answered; the socket's file outlives the watchdog, and nobody
+// can connect to it then.
+func TestInheritedSocket(t *testing.T) {
+	for _, end := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
+		socket, f := inheritable(t)
+		early, err := net.Dial("unix", socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer early.Close()
+		io.WriteString(early, "GET /_/ready HTTP/1.0\r\n\r\n")
+		cmd := command(t, testBinary, []string{"fprocess=sh -c 'ls /proc/self/fd'", "healthcheck_interval=0"}, "-listen-fd", "3")
+		cmd.ExtraFiles = []*os.File{f}
+		d := launchDog(t, cmd, socket)
+		f.Close()
+		if text, err := io.ReadAll(early); err != nil || !strings.Contains(string(text), " 200 ") {
+			t.Errorf("early client: %q, %v", text, err)
+		}
+		r := d.get("/")
+		r.want(t, 200, "2\n")
+		if strings.Contains(r.body, "4\n") { // 3 is what ls reads
+			t.Errorf("the socket leaks into the function: %q", r.body)
+		}
+		cmd.Process.Signal(end)
+		d.awaitExit()
+		if _, err := os.Lstat(socket); err != nil || !d.refuses() {
+			t.Errorf("after %v: %v, or it accepts", end, err)
+		}
+	}
+	out, err := command(t, testBinary, []string{"fprocess=cat"}, "-listen-fd", "9").CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "-listen-fd 9: ") {
+		t.Errorf("without the descriptor: %v, %q", err, out)
+	}
+}
+
+// A client that is still in the kernel's queue when the listening ends is accepted.
+func TestQueuedClientIsAccepted(t *testing.T) {
+	t.Run("own", func(t *testing.T) {
+		socket := filepath.Join(t.TempDir(), "s")
+		l, err := listen(&config{}, socket, -1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		acceptsQueue(t, l, socket)
+	})
+	t.Run("inherited", func(t *testing.T) {
+		socket, f := inheritable(t)
+		fd, err := syscall.Dup(int(f.Fd()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := listen(&config{}, "", fd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		acceptsQueue(t, l, socket)
+	})
+}
+
+func acceptsQueue(t *testing.T, l *listener, socket string) {
 	defer l.Close()
 	for range 3 {
 		c, err := net.Dial("unix", socket)
@@ -144,6 +226,10 @@ func TestQueuedClientIsAccepted(t *testing.T) {
 		c.Close()
 	}
 	<-finished
+	if c, err := net.Dial("unix", socket); err == nil && runtime.GOOS == "linux" {
+		c.Close()
+		t.Error("a client could still connect")
+	}
 	if accepted != 3 {
 		t.Errorf("%d of 3 clients were accepted", accepted)
 	}

@@ -22,7 +22,9 @@
 //
 // and sockets are in a short private directory, RUN/REPLICA/s. RUN is
 // /run/faas-HASH for root, else faas-HASH in $XDG_RUNTIME_DIR or the system's
-// temporary directory; HASH is of the data directory.
+// temporary directory; HASH is of the data directory. The gateway makes each
+// socket and hands it to the watchdog. When it is root, RUN/REPLICA is root's:
+// no function can put anything else in the socket's place.
 //
 // # The stack file
 //

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -51,7 +52,7 @@ func (e *Engine) launch(f *function, rec record, slot int) (*running, error) {
 	default:
 		p.cmd.Dir = work
 	}
-	p.cmd.Args = append(p.cmd.Args, "-socket", p.socket, "-parent-fd", "3")
+	p.cmd.Args = append(p.cmd.Args, "-parent-fd", "3", "-listen-fd", "4")
 	p.cmd.Env = environment(rec.Function, quoted(line), home, p.mark)
 	if err := e.start(p); err != nil {
 		p.clean()
@@ -77,6 +78,12 @@ func (e *Engine) start(p *running) error {
 		return err
 	}
 	defer alive.Close()
+	socket, err := p.listen()
+	if err != nil {
+		parent.Close()
+		return err
+	}
+	defer socket.Close() // once the process has ended nobody listens
 	output, stdout, err := os.Pipe()
 	if err != nil {
 		parent.Close()
@@ -84,7 +91,7 @@ func (e *Engine) start(p *running) error {
 	}
 	defer stdout.Close()
 	p.parent, p.output = parent, output
-	p.cmd.Stdout, p.cmd.Stderr, p.cmd.ExtraFiles = stdout, stdout, []*os.File{alive}
+	p.cmd.Stdout, p.cmd.Stderr, p.cmd.ExtraFiles = stdout, stdout, []*os.File{alive, socket}
 	if err := e.spawn.start(p.cmd); err != nil {
 		parent.Close()
 		output.Close()
@@ -92,6 +99,24 @@ func (e *Engine) start(p *running) error {
 	}
 	go p.watch()
 	return nil
+}
+
+// listen makes the process's socket. Its name is in a folder that the function
+// can't write to, whoever the function is: the gateway, which may be root,
+// follows whatever is at that name.
+func (p *running) listen() (*os.File, error) {
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: p.socket, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	defer ln.Close()
+	ln.SetUnlinkOnClose(false)
+	// Until the folder is opened nobody else can reach the socket, whatever the umask.
+	err = errors.Join(os.Chmod(p.socket, 0o600), os.Chmod(p.dir, 0o711))
+	if err != nil {
+		return nil, err
+	}
+	return ln.File()
 }
 
 // folders makes what the process needs to be there, and its own.
@@ -112,7 +137,7 @@ func (e *Engine) folders(p *running, work string, who *owner) error {
 		}
 	}
 	if err == nil && who != nil {
-		err = errors.Join(os.Chown(p.dir, who.uid, who.gid), os.Chown(p.tmp, who.uid, who.gid), own(work, *who))
+		err = errors.Join(os.Chown(p.tmp, who.uid, who.gid), own(work, *who))
 	}
 	return err
 }

@@ -3,10 +3,10 @@ package local
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,19 +28,23 @@ func TestBackoff(t *testing.T) {
 	}
 }
 
-// pid finds the watchdog of a replica by its socket.
+// pid finds the watchdog of a replica by its TMPDIR.
 func pid(t *testing.T, replica faas.Replica) int {
 	t.Helper()
-	conn, err := net.Dial("unix", strings.TrimPrefix(replica.Addr, "unix/"))
-	must(t, err)
-	defer conn.Close()
-	pid, err := peer(conn.(*net.UnixConn))
-	must(t, err)
-	return pid
+	for _, pid := range withCommand("-listen-fd") {
+		env, err := os.ReadFile("/proc/" + pid + "/environ")
+		if err == nil && strings.Contains(string(env), replica.ID) {
+			n, err := strconv.Atoi(pid)
+			must(t, err)
+			return n
+		}
+	}
+	t.Fatalf("no watchdog of %+v", replica)
+	return 0
 }
 
 func TestRestart(t *testing.T) {
-	need(t, runtime.GOOS == "linux", "the peer's process ID")
+	need(t, runtime.GOOS == "linux", "/proc")
 	r := begin(t)
 	watch := faastest.Record(t, r, nil)
 	f := fn("echo", "sh -c 'cat >> notes; cat notes'")

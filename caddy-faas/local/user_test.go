@@ -2,9 +2,11 @@ package local
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -54,6 +56,48 @@ func TestUser(t *testing.T) {
 					}
 				} else if uids[0] != want || uids[1] != want {
 					t.Errorf("users are %v, want %d", uids, want)
+				}
+			})
+		}
+	}
+}
+
+// TestSocketIsOutOfReach: the gateway, which is root, follows whatever is at
+// the address of a replica; a function must not be able to change that.
+func TestSocketIsOutOfReach(t *testing.T) {
+	need(t, os.Geteuid() == 0 && runtime.GOOS == "linux", "root on Linux")
+	for _, level := range []string{"best", "no namespaces"} {
+		for _, user := range []string{"", "nobody"} {
+			t.Run(fmt.Sprintf("%s, %q", level, user), func(t *testing.T) {
+				r := atLevel(t, level, &Provider{User: user})
+				watch := faastest.Record(t, r, nil)
+				target := filepath.Join(dir(t), "admin")
+				admin, err := net.Listen("unix", target)
+				must(t, err)
+				defer admin.Close()
+				f := fn("f", fmt.Sprintf(`sh -c 'read d; echo in; rm -f $d/s; mv -f $d/s $d/t; ln -sf %s $d/s; touch $d/new; chmod 777 $d/s; mv $d $d.old'`, target))
+				f.Env["combine_output"] = "true"
+				must(t, r.Create(background, f))
+				socket := strings.TrimPrefix(watch.UntilReady(t, f.ID, 1)[0].Addr, "unix/")
+				for range 2 { // the second would be answered by whatever the first has put there
+					if got, err := call("unix/"+socket, filepath.Dir(socket)+"\n"); err == nil && !strings.HasPrefix(got, "in\n") {
+						t.Fatalf("answer is %q", got)
+					}
+				}
+				info, err := os.Lstat(socket)
+				must(t, err)
+				if info.Mode() != os.ModeSocket|0o600 || !mine(info) {
+					t.Errorf("the socket is %v now, or not ours", info.Mode())
+				}
+				info, err = os.Lstat(filepath.Dir(socket))
+				must(t, err)
+				if info.Mode() != os.ModeDir|0o711 || !mine(info) {
+					t.Errorf("its folder is %v, or not ours", info.Mode())
+				}
+				for _, name := range list(filepath.Dir(socket)) {
+					if !slices.Contains([]string{"s", "handler", "work", "tmp"}, name) {
+						t.Errorf("the function has made %s", name)
+					}
 				}
 			})
 		}
