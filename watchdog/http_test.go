@@ -6,10 +6,14 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -82,6 +86,52 @@ func TestProxyRestart(t *testing.T) {
 		})
 	}
 	d.get("/").want(t, 503, "")
+}
+
+// Two functions with one upstream_url: each request is answered by its own function, or not at all.
+func TestProxyTargetTaken(t *testing.T) {
+	t.Parallel()
+	socket := filepath.Join(t.TempDir(), "taken")
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := strconv.Itoa(ln.Addr().(*net.TCPAddr).Port)
+	ln.Close()
+	for url, where := range map[string]string{"http://127.0.0.1:" + port: "PORT=" + port, "unix:" + socket: "SOCKET=" + socket} {
+		startWeb(t, "upstream_url="+url, where).awaitReady()
+		// It comes second.
+		d := startWeb(t, "upstream_url="+url, where)
+		d.eventually("the reason", func() bool { return strings.Contains(d.log.String(), "can't be started: something else listens on ") })
+		d.get("/echo").want(t, 503, "something else listens on ")
+		if strings.Contains(d.log.String(), "Started fprocess") {
+			t.Error("it was started")
+		}
+	}
+	if runtime.GOOS != "linux" {
+		return
+	}
+	// Another program comes first while the function is starting.
+	file := filepath.Join(t.TempDir(), "go")
+	if ln, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	port = strconv.Itoa(ln.Addr().(*net.TCPAddr).Port)
+	ln.Close()
+	d := startWeb(t, "upstream_url=http://127.0.0.1:"+port, "PORT="+port, "WAIT_FOR="+file)
+	d.eventually("the start", func() bool { return strings.Contains(d.log.String(), "Started fprocess") })
+	var accepted atomic.Int64
+	if ln, err = net.Listen("tcp", "127.0.0.1:"+port); err != nil {
+		t.Fatal(err)
+	}
+	go http.Serve(ln, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { accepted.Add(1) }))
+	d.eventually("the reason", func() bool { return strings.Contains(d.get("/echo").body, "something else listens on ") })
+	ln.Close()
+	os.WriteFile(file, nil, 0o644)
+	d.awaitReady().get("/echo").want(t, 202, "")
+	if accepted.Load() > 0 || strings.Count(d.log.String(), "fprocess accepts") != 1 {
+		t.Errorf("%d requests got elsewhere", accepted.Load())
+	}
 }
 
 func TestProxyTimeouts(t *testing.T) {

@@ -11,7 +11,8 @@
 //	mode                  fork  fork (streaming and serializing mean the same): one process per request, body on stdin, answer on stdout.
 //	                            http: one long-lived process that serves HTTP itself.
 //	upstream_url,               http: where the process listens: http://HOST:PORT or unix:/PATH. Unset: a free port that the process is
-//	http_upstream_url           told in the variable PORT.
+//	http_upstream_url           told in the variable PORT. While something else listens there the process is not
+//	                            started.
 //	read_timeout          30s   reading one request. Headers late: the connection is closed; body late: 408. Time that the function
 //	                            takes before it reads on does not count.
 //	write_timeout         30s   one write (at most 64 KiB) to a client that does not read.

@@ -30,8 +30,13 @@ func (p *proxy) supervise() {
 		if time.Since(began) > steady {
 			delay = firstRestart
 		}
-		p.down(fmt.Errorf("the function has ended (%w) and is started again", err))
-		p.log.Printf("fprocess has ended: %v; starting it again in %s", err, delay)
+		if errors.Is(err, errTaken) {
+			p.down(fmt.Errorf("the function can't be started: %w", err))
+			p.log.Printf("fprocess can't be started: %v; trying again in %s", err, delay)
+		} else {
+			p.down(fmt.Errorf("the function has ended (%w) and is started again", err))
+			p.log.Printf("fprocess has ended: %v; starting it again in %s", err, delay)
+		}
 		select {
 		case <-p.stopping:
 			return
@@ -46,6 +51,10 @@ func (p *proxy) once() error {
 	env, err := p.aim()
 	if err != nil {
 		return err
+	}
+	if c, err := dialUpstream(context.Background(), p.target.Load()); err == nil {
+		c.Close()
+		return p.taken()
 	}
 	proc, logs, err := p.launch(env)
 	if err != nil {
@@ -64,6 +73,11 @@ func (p *proxy) once() error {
 	}
 	return errors.New("exit status 0")
 }
+
+// errTaken is of a target that is not the function's own: requests for the function must not get there.
+var errTaken = errors.New("something else listens")
+
+func (p *proxy) taken() error { return fmt.Errorf("%w on %s", errTaken, p.target.Load()) }
 
 // aim sets the target and returns the environment that tells the process about it. Without an upstream_url that is a free port, a new
 // one for each start: several replicas live on one host, and the last one's port may not be free again at once.
@@ -116,13 +130,20 @@ func (p *proxy) launch(env []string) (proc *process, logs []*lines, err error) {
 	return proc, logs, nil
 }
 
-// awaitAccept makes the function ready once the process accepts a connection; it gives up when the process ends.
+// awaitAccept makes the function ready once the process accepts a connection; it gives up when the process ends. Whoever accepts may be
+// another program, which came first while this one was starting.
 func (p *proxy) awaitAccept(proc *process) {
 	began, told := time.Now(), false
 	for delay := 2 * time.Millisecond; ; delay = min(delay*3/2, 100*time.Millisecond) {
 		c, err := dialUpstream(context.Background(), p.target.Load())
 		if err == nil {
 			c.Close()
+			if !proc.holds(p.target.Load()) {
+				err = p.taken()
+				p.down(err)
+			}
+		}
+		if err == nil {
 			p.notReady.Store(nil)
 			// It may have ended meanwhile; supervise, which says so, runs after this function.
 			p.log.Printf("fprocess accepts after %.3fs", time.Since(began).Seconds())

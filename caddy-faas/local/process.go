@@ -37,7 +37,7 @@ type running struct {
 
 	mu   sync.Mutex
 	last []string // the last lines that it wrote
-	ends int      // how often the process behind it has ended (mode http)
+	ends int      // how often the process behind it has ended or could not be started (mode http)
 }
 
 // watch reads the process's log and waits for its end.
@@ -82,7 +82,7 @@ func (p *running) line(text string) {
 	p.f.logs.add(p.e.options().logLines, LogLine{Time: time.Now(), Replica: p.id, Text: text})
 	own, level := unprefixed(text)
 	p.mu.Lock()
-	if level == zap.DebugLevel && strings.HasPrefix(own, "fprocess has ended: ") {
+	if level == zap.DebugLevel && (strings.HasPrefix(own, "fprocess has ended: ") || strings.HasPrefix(own, "fprocess can't be started: ")) {
 		p.ends++
 	}
 	p.last = append(p.last[max(0, len(p.last)-4):], own[:min(len(own), 300)])
@@ -123,7 +123,7 @@ func (p *running) lastWords() string {
 	return ": " + strings.Join(p.last, "; ")
 }
 
-// restarted tells whether the function's long-lived process has ended twice
+// restarted tells whether the function's long-lived process has failed twice
 // since the last time that this was so: it doesn't start.
 func (p *running) restarted() bool {
 	p.mu.Lock()

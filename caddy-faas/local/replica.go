@@ -81,7 +81,7 @@ func (r *replica) live() error {
 		if ready {
 			spoke, pause = nil, watchInterval
 		} else if p.restarted() {
-			r.change(func() { r.fails, r.reason = max(r.fails, 2), "its process keeps ending"+p.lastWords() })
+			r.change(func() { r.fails, r.reason = max(r.fails, 2), "its process does not stay up"+p.lastWords() })
 		}
 		select {
 		case <-p.exited:
