@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -16,6 +17,8 @@ import (
 type listener struct {
 	net.Listener
 	socket                    string // made by listen; "": there is none
+	made                      os.FileInfo
+	unlinked                  sync.Once
 	inherited                 bool
 	readTimeout, writeTimeout time.Duration
 	finishing                 atomic.Bool
@@ -39,7 +42,14 @@ func listen(cfg *config, socket string, fd int) (*listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &listener{Listener: ln, socket: socket, inherited: fd >= 0, readTimeout: cfg.readTimeout, writeTimeout: cfg.writeTimeout, ended: make(chan struct{})}, nil
+	l := &listener{Listener: ln, socket: socket, inherited: fd >= 0, readTimeout: cfg.readTimeout, writeTimeout: cfg.writeTimeout, ended: make(chan struct{})}
+	if socket != "" {
+		if l.made, err = os.Lstat(socket); err != nil {
+			ln.Close()
+			return nil, fmt.Errorf("listening on %s: %w", socket, err)
+		}
+	}
+	return l, nil
 }
 
 // listenUnix makes the socket, readable and writable for its owner only. A socket that nobody listens on any more is replaced;
@@ -147,8 +157,15 @@ func (l *listener) setDeadline(t time.Time) {
 	l.Listener.(interface{ SetDeadline(time.Time) error }).SetDeadline(t)
 }
 
+// unlink removes the socket that listen made, the first time that it is called. Whatever is at its path afterwards is somebody else's:
+// the next watchdog's, for example.
 func (l *listener) unlink() {
-	if l.socket != "" {
-		os.Remove(l.socket)
-	}
+	l.unlinked.Do(func() {
+		if l.socket == "" {
+			return
+		}
+		if now, err := os.Lstat(l.socket); err == nil && os.SameFile(now, l.made) {
+			os.Remove(l.socket)
+		}
+	})
 }

@@ -165,14 +165,15 @@ func run(o *options) error {
 	}
 	log := newLogger(os.Stderr, cfg.prefixLogs)
 	children := newChildren()
-	if o.parentFd >= 0 {
-		if err := watchParent(o.parentFd, o.socket, children); err != nil {
-			return err
-		}
-	}
 	ln, err := listen(cfg, o.socket, o.listenFd)
 	if err != nil {
 		return err
+	}
+	defer ln.unlink()
+	if o.parentFd >= 0 {
+		if err := watchParent(o.parentFd, ln, children); err != nil {
+			return err
+		}
 	}
 	s := &server{cfg: cfg, log: log}
 	if o.socket == "" && o.listenFd < 0 && !cfg.suppressLock {
@@ -198,7 +199,6 @@ func run(o *options) error {
 	go func() { served <- srv.Serve(ln) }()
 	<-heard // whoever has read the next line may send SIGTERM
 	log.Printf("fwatchdog %s, mode %s, listening on %s", versionText(), cfg.mode, ln.Addr())
-	defer ln.unlink()
 	defer children.killAll()
 	select {
 	case err := <-served:
@@ -234,7 +234,7 @@ func serveMetrics(port int) (*metrics, error) {
 }
 
 // watchParent ends everything when the writing end of the inherited pipe is closed, which the kernel does when the parent dies.
-func watchParent(fd int, socket string, c *children) error {
+func watchParent(fd int, ln *listener, c *children) error {
 	var info syscall.Stat_t
 	if err := syscall.Fstat(fd, &info); err != nil {
 		return fmt.Errorf("-parent-fd %d: %w", fd, err)
@@ -243,9 +243,7 @@ func watchParent(fd int, socket string, c *children) error {
 	go func() {
 		io.Copy(io.Discard, os.NewFile(uintptr(fd), "parent"))
 		c.killAll()
-		if socket != "" {
-			os.Remove(socket)
-		}
+		ln.unlink()
 		os.Exit(1)
 	}()
 	return nil

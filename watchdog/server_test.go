@@ -205,6 +205,43 @@ func TestQueuedClientIsAccepted(t *testing.T) {
 	})
 }
 
+// A watchdog that ends leaves its successor's socket alone.
+func TestUnlinksItsOwnSocketOnly(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "s")
+	first, err := listen(&config{}, socket, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	second, err := listen(&config{}, socket+"2", -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Close()
+	if err := os.Rename(socket+"2", socket); err != nil {
+		t.Fatal(err)
+	}
+	first.unlink()
+	if _, err := os.Lstat(socket); err != nil {
+		t.Errorf("replaced, then unlinked: %v", err)
+	}
+	second.socket = socket
+	second.unlink()
+	if _, err := os.Lstat(socket); err == nil {
+		t.Error("it is still there")
+	}
+	if err := os.WriteFile(socket, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if second.made, err = os.Lstat(socket); err != nil { // a file system may give the number of a removed file to the next
+		t.Fatal(err)
+	}
+	second.unlink()
+	if _, err := os.Lstat(socket); err != nil {
+		t.Errorf("unlinked twice: %v", err)
+	}
+}
+
 func acceptsQueue(t *testing.T, l *listener, socket string) {
 	defer l.Close()
 	for range 3 {
