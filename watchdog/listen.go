@@ -84,7 +84,7 @@ func listenUnix(path string) (net.Listener, error) {
 	return ln, nil
 }
 
-// listenInherited takes a listening socket from the parent. Its copy that functions would inherit is closed.
+// listenInherited takes a listening socket from the parent.
 func listenInherited(fd int) (net.Listener, error) {
 	f := os.NewFile(uintptr(fd), "listener")
 	if f == nil {

@@ -148,6 +148,7 @@ func versionText() string {
 
 // run is the watchdog's life; a nil error is an orderly end.
 func run(o *options) error {
+	keepDescriptors()
 	signals, heard := make(chan os.Signal, 2), make(chan struct{})
 	go func() { // beside the rest of the start: it takes a millisecond or more
 		signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)

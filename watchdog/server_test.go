@@ -335,13 +335,13 @@ func TestParentGone(t *testing.T) {
 		socket := filepath.Join(t.TempDir(), "s")
 		cmd := command(t, testBinary, []string{"exec_timeout=0", env, "fprocess=sh -c 'ls /proc/self/fd >&2; echo pid $$ >&2; sleep 100000'"},
 			"-socket", socket, "-parent-fd", "3")
-		cmd.ExtraFiles = []*os.File{r}
+		cmd.ExtraFiles = []*os.File{r, r, r} // two that nobody speaks of
 		d := launchDog(t, cmd, socket)
 		r.Close()
 		go d.get("/")
 		group := d.printed("pid ")
 		// 0, 1, 2 and the directory that ls reads
-		if strings.Contains(d.log.String(), "stderr: 4\n") {
+		if log := d.log.String(); strings.Contains(log, "stderr: 4\n") || strings.Contains(log, "stderr: 5\n") {
 			t.Error("a descriptor leaks into the function")
 		}
 		w.Close()
