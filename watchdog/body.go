@@ -27,7 +27,7 @@ type body struct {
 	io.ReadCloser
 	conn *conn
 
-	eof atomic.Bool
+	eof, ended atomic.Bool
 
 	reading sync.Mutex // held during a Read
 	limit   time.Time  // zero: none
@@ -56,9 +56,15 @@ func takeBody(w http.ResponseWriter, r *http.Request) *body {
 func (b *body) Read(p []byte) (int, error) {
 	b.reading.Lock()
 	defer b.reading.Unlock()
+	if b.ended.Load() {
+		return 0, http.ErrBodyReadAfterClose
+	}
 	if !b.limit.IsZero() {
 		b.limit = b.limit.Add(time.Since(b.since))
 		b.conn.Conn.SetReadDeadline(b.limit)
+		if b.ended.Load() { // and end's deadline may be overwritten
+			b.conn.Conn.SetReadDeadline(time.Unix(1, 0))
+		}
 	}
 	n, err := b.ReadCloser.Read(p)
 	b.since = time.Now()
@@ -130,6 +136,7 @@ func (b *body) end() {
 		b.timer = nil
 	}
 	b.mu.Unlock()
+	b.ended.Store(true)
 	if b.unread() {
 		b.conn.linger.Store(true)
 		b.conn.Conn.SetReadDeadline(time.Unix(1, 0))

@@ -242,6 +242,28 @@ func TestUnlinksItsOwnSocketOnly(t *testing.T) {
 	}
 }
 
+// A Read that begins after the request's end doesn't wait for the client.
+func TestReadAfterEnd(t *testing.T) {
+	client, server := net.Pipe()
+	defer client.Close()
+	defer server.Close()
+	b := &body{ReadCloser: server, conn: &conn{Conn: server}, limit: time.Now().Add(time.Hour), since: time.Now()}
+	b.end()
+	read := make(chan error)
+	go func() {
+		_, err := b.Read(make([]byte, 1))
+		read <- err
+	}()
+	select {
+	case err := <-read:
+		if err == nil {
+			t.Error("no error")
+		}
+	case <-time.After(patience):
+		t.Fatal("it waits")
+	}
+}
+
 func acceptsQueue(t *testing.T, l *listener, socket string) {
 	defer l.Close()
 	for range 3 {
