@@ -123,6 +123,12 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.timer = time.AfterFunc(limit, func() { cancel(execTimeout(limit)) })
 		defer x.timer.Stop()
 	}
+	defer func() {
+		if reason := recover(); reason != nil { // the answer is broken off
+			connOf(ctx).abort()
+			panic(reason)
+		}
+	}()
 	p.reverse.ServeHTTP(w, r.WithContext(ctx))
 	if p.cfg.writeDebug {
 		p.log.Printf("%s %s - Duration: %.3fs", r.Method, r.URL.Path, time.Since(x.start).Seconds())

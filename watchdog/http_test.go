@@ -151,6 +151,17 @@ func TestProxyTimeouts(t *testing.T) {
 	}
 }
 
+// A client that takes the end of the connection for the end of the answer sees that an answer is incomplete.
+func TestProxyHTTP10(t *testing.T) {
+	t.Parallel()
+	d := startPort(t, "mode=http", "fprocess="+os.Args[0], "FWATCHDOG_HELPER=web", "exec_timeout=300ms").awaitReady()
+	c := d.mustDial()
+	io.WriteString(c, "GET /half HTTP/1.0\r\n\r\n")
+	if text, err := io.ReadAll(c); err == nil || !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("got %q, error %v", text, err)
+	}
+}
+
 func TestProxyClientGone(t *testing.T) {
 	d := startWeb(t, "exec_timeout=0").awaitReady()
 	for i, body := range []io.Reader{nil, strings.NewReader("x"), zeros(maxPipe)} {
