@@ -72,29 +72,13 @@ func listeningOn(target *url.URL) map[string]bool {
 
 // family are the process, those of its group, and the descendants of all of these.
 func (p *process) family() map[int]bool {
-	parents := map[int]int{}
+	all := processes()
 	family := map[int]bool{p.pid: true}
-	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
-	for _, name := range stats {
-		stat, _ := os.ReadFile(name)
-		// The name, in parentheses, may contain anything. After it: state, parent, group.
-		f := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(name)))
-		if err != nil || len(f) < 3 {
-			continue
-		}
-		parents[pid], _ = strconv.Atoi(f[1])
-		if f[2] == strconv.Itoa(p.pid) {
+	for pid, its := range all {
+		if its.group == p.pid {
 			family[pid] = true
 		}
 	}
-	for grown := true; grown; {
-		grown = false
-		for pid, parent := range parents {
-			if family[parent] && !family[pid] {
-				family[pid], grown = true, true
-			}
-		}
-	}
+	descend(family, all)
 	return family
 }

@@ -145,6 +145,19 @@ func TestNothingLeaks(t *testing.T) {
 	}
 }
 
+// Without a PID namespace too, nothing outlives the watchdog: not what has left its group and session and cleared its environment.
+func TestStraysEnd(t *testing.T) {
+	for _, mode := range []string{"mode=fork", "mode=http"} {
+		d := startDog(t, mode, "healthcheck_interval=0", `fprocess=sh -c 'env -i setsid sh -c "echo stray \$\$ >&2; exec sleep 100000" & sleep 0.2; test $mode = fork || sleep 100000'`)
+		d.get("/")
+		stray := d.printed("stray ")
+		t.Cleanup(func() { syscall.Kill(stray, syscall.SIGKILL) })
+		d.cmd.Process.Signal(syscall.SIGTERM)
+		d.awaitExit()
+		groupGone(t, stray)
+	}
+}
+
 // As PID 1 the watchdog reaps orphans that others left, and takes none of them for a process of its own.
 func TestReapsOrphansAsPID1(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "s")

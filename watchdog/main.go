@@ -33,7 +33,7 @@
 //
 //	-socket PATH      listen on a unix socket (mode 0600) instead of the port
 //	-listen-fd N      listen on an inherited socket, which a parent has bound: its file is left as it is, at the end too
-//	-parent-fd N      an inherited pipe; at its end every process group is killed and the watchdog ends at once
+//	-parent-fd N      an inherited pipe; at its end every process is killed (see The end) and the watchdog ends at once
 //	-run-healthcheck  ask the watchdog that runs with the same port or -socket; status 0 if it is healthy, 1 if not
 //	-version          print the version
 //	-stage JSON       Linux: prepare mounts, directory and user, then start again without this flag: see stage
@@ -54,7 +54,8 @@
 //
 // On SIGTERM or SIGINT the watchdog turns unhealthy, serves on for healthcheck_interval, refuses new connections, lets requests in
 // flight finish within exec_timeout, and ends with status 0; or with 1 if some did not finish. A second signal kills all processes
-// and ends it at once with status 1. Until it stops listening it never closes an idle connection: a client that sends a request at
+// and ends it at once with status 1. Whenever it ends, unless by SIGKILL, the process groups that it started are killed, and on Linux
+// whatever else descends from it. Until it stops listening it never closes an idle connection: a client that sends a request at
 // that instant could not know whether it was executed.
 package main
 

@@ -99,14 +99,15 @@ func (c *children) finish(p *process) {
 	p.onExit()
 }
 
-// killAll kills every process group; no process can be started afterwards.
+// killAll kills every process group, and on Linux every other descendant; no process can be started afterwards.
 func (c *children) killAll() {
 	c.forking.Lock()
 	c.ended = true
 	c.forking.Unlock()
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	for _, p := range c.running {
 		p.kill(syscall.SIGKILL)
 	}
+	c.mu.Unlock()
+	killDescendants()
 }

@@ -7,9 +7,10 @@ import (
 	"unsafe"
 )
 
-// newChildren starts the one goroutine that waits for processes: for those the watchdog started and, if the watchdog is PID 1, for
+// newChildren starts the one goroutine that waits for processes: for those the watchdog started and for
 // the orphans that the kernel hands to it.
 func newChildren() *children {
+	adopt() // a kernel that refuses leaves only what was in no process group of the watchdog's
 	c := &children{running: make(map[int]*process)}
 	go func() {
 		died := make(chan os.Signal, 1)

@@ -83,6 +83,9 @@ func (e *Engine) open() (err error) {
 	if err != nil {
 		return err
 	}
+	if n := sweepUsers(users(all)); n > 0 {
+		e.log.Warn("killed processes of functions, left by an earlier gateway", zap.Int("processes", n))
+	}
 	e.run, e.kept, e.held, e.spawn = run, kept, held, newSpawner()
 	iso, refused := probe(e.options().watchdog, run, e.spawn.start)
 	if e.weaken != nil {
@@ -103,6 +106,17 @@ func (e *Engine) open() (err error) {
 		}
 	}
 	return nil
+}
+
+// users are the functions' own user IDs; none unless the engine is root, or else nothing has run as them.
+func users(all map[faas.ID]record) map[int]bool {
+	uids := map[int]bool{}
+	for _, rec := range all {
+		if os.Geteuid() == 0 && rec.UID >= firstUID {
+			uids[rec.UID] = true
+		}
+	}
+	return uids
 }
 
 // load reads the records and removes the files that belong to nothing any more.

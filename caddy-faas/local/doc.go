@@ -48,6 +48,8 @@
 // However the gateway ends, kill -9 included, its replicas end with it. A
 // watchdog in a PID namespace is killed by the kernel and takes all of that
 // along. Another one has the end of a pipe that closes with the gateway, and
-// kills the process groups that it started; what has left its group is ended
-// at the next start (Linux).
+// kills the process groups that it started, and on Linux whatever else descends
+// from it. What escapes, because the watchdog itself was killed, is ended at
+// the next start (Linux), known by the function's user if it has one of its
+// own, and by its HOME or TMPDIR.
 package local

@@ -59,8 +59,8 @@ func beGateway(data string) {
 }
 
 // TestKilledGateway kills an engine's process with SIGKILL. With a PID
-// namespace nothing outlives it. Without, what left the watchdog's process
-// groups does, until the next start.
+// namespace nothing outlives it. Without, the watchdog ends what descends from
+// it; should it have been killed as well, the next start does that.
 func TestKilledGateway(t *testing.T) {
 	need(t, runtime.GOOS == "linux", "/proc")
 	for level := range levels {
@@ -70,6 +70,31 @@ func TestKilledGateway(t *testing.T) {
 			killed(t, level, &syscall.Credential{Uid: 65534, Gid: 65534})
 		})
 	}
+}
+
+// TestStrayOfKilledWatchdog: what has lost its watchdog and cleared its environment is known by its user.
+func TestStrayOfKilledWatchdog(t *testing.T) {
+	need(t, runtime.GOOS == "linux" && os.Geteuid() == 0, "root on Linux")
+	r := atLevel(t, "no namespaces", new(Provider))
+	must(t, r.Create(background, fn("f", "cat")))
+	number := strconv.Itoa(1_000_000 + rand.Intn(1_000_000_000))
+	stray := exec.Command("sleep", number)
+	uid := uint32(r.find(fn("f", "").ID).record().UID)
+	stray.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	stray.Env = []string{}
+	must(t, stray.Start())
+	defer stray.Process.Kill()
+	ended := make(chan struct{})
+	go func() { stray.Wait(); close(ended) }()
+	r.again(t)
+	until(t, "the stray's end", func() bool {
+		select {
+		case <-ended:
+			return true
+		default:
+			return false
+		}
+	})
 }
 
 func killed(t *testing.T, level string, as *syscall.Credential) {
@@ -113,7 +138,7 @@ func killed(t *testing.T, level string, as *syscall.Credential) {
 		need(t, namespaced, "leave to make PID namespaces")
 		until(t, "nothing is left", func() bool { return len(withCommand(number)) == 0 })
 	} else {
-		until(t, "the group is gone", func() bool { return len(withCommand(number)) == 1 })
+		until(t, "nothing is left", func() bool { return len(withCommand(number)) == 0 })
 	}
 	if as != nil {
 		t.Setenv("TMPDIR", base) // as root the runtime directory is another one, but the data directory tells as well

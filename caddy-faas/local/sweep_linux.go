@@ -14,11 +14,36 @@ import (
 // many it found. What a watchdog starts inherits both, so this finds what
 // left its group and session, too.
 func sweep(marks ...string) (killed int) {
+	return sweepBy(func(pid string) bool {
+		env, err := os.ReadFile("/proc/" + pid + "/environ")
+		return err == nil && marked(env, marks)
+	})
+}
+
+// sweepUsers kills the processes of these users, and their process groups, and
+// returns how many it found. It finds what cleared its environment, too.
+func sweepUsers(uids map[int]bool) (killed int) {
+	if len(uids) == 0 {
+		return 0
+	}
+	return sweepBy(func(pid string) bool {
+		status, _ := os.ReadFile("/proc/" + pid + "/status")
+		_, rest, found := strings.Cut(string(status), "\nUid:")
+		fields := strings.Fields(rest)
+		if !found || len(fields) == 0 {
+			return false
+		}
+		uid, err := strconv.Atoi(fields[0])
+		return err == nil && uids[uid]
+	})
+}
+
+func sweepBy(ours func(pid string) bool) (killed int) {
 	for range 10 { // again, because one may be starting another
 		found := 0
 		dirs, _ := filepath.Glob("/proc/[0-9]*")
 		for _, dir := range dirs {
-			if pid, err := strconv.Atoi(filepath.Base(dir)); err == nil && pid != os.Getpid() && killMarked(pid, marks) {
+			if pid, err := strconv.Atoi(filepath.Base(dir)); err == nil && pid != os.Getpid() && killIf(pid, ours) {
 				found++
 			}
 		}
@@ -29,16 +54,15 @@ func sweep(marks ...string) (killed int) {
 	return killed
 }
 
-// killMarked kills one process if it bears a mark. The handle is taken before
+// killIf kills one process if it is ours. The handle is taken before
 // the look, so that it can't be another process that dies.
-func killMarked(pid int, marks []string) bool {
+func killIf(pid int, ours func(pid string) bool) bool {
 	p, err := os.FindProcess(pid)
 	if err != nil {
 		return false
 	}
 	defer p.Release()
-	env, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
-	if err != nil || !marked(env, marks) {
+	if !ours(strconv.Itoa(pid)) {
 		return false
 	}
 	group, err := syscall.Getpgid(pid)
