@@ -218,11 +218,12 @@ func TestFailedReloadIsRolledBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer other.Close()
+	g.write(t, "other.yml", strings.Replace(stackFile, "  slow:", "  other:", 1))
 	for _, bad := range []string{
-		strings.Replace(site, "SITE {", "SITE http://"+other.Addr().String()+" {\n\tbind 127.0.0.1", 1), // a port that is taken
+		// A port that is taken.
+		strings.NewReplacer("SITE {", "SITE http://"+other.Addr().String()+" {\n\tbind 127.0.0.1", "functions stack.yml", "functions other.yml").Replace(site),
 		strings.Replace(site, "functions stack.yml", "functions nowhere.yml", 1),
 	} {
-		g.write(t, "stack.yml", strings.Replace(stackFile, "  slow:", "  other:", 1))
 		g.write(t, "Caddyfile", strings.Replace(bad, "EXTRA", "", 1))
 		out, err := g.caddy("reload", "--force", "--config", "Caddyfile").CombinedOutput()
 		if err == nil {
@@ -231,11 +232,11 @@ func TestFailedReloadIsRolledBack(t *testing.T) {
 		if a := g.call(t, "POST", "/function/echo", "still"); a.StatusCode != 200 || a.body != "still" {
 			t.Errorf("after a failed reload: %d %s", a.StatusCode, a.body)
 		}
+		if a := g.call(t, "POST", "/function/other", ""); a.StatusCode != 404 {
+			t.Errorf("a function of the failed configuration: %d %s", a.StatusCode, a.body)
+		}
+		g.hold(t).end(t)
 	}
-	g.write(t, "stack.yml", stackFile)
-	g.write(t, "Caddyfile", strings.Replace(site, "EXTRA", "", 1))
-	g.reload(t)
-	g.hold(t).end(t)
 }
 
 func TestTerminationLetsRequestsEnd(t *testing.T) {
