@@ -95,7 +95,9 @@ func (g *gateway) hold(t *testing.T) *held {
 	r, w := io.Pipe()
 	h := &held{body: w, done: make(chan *answer, 1)}
 	begun := make(chan struct{})
-	req, err := http.NewRequestWithContext(t.Context(), "POST", g.url+"/function/slow", r)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	req, err := http.NewRequestWithContext(ctx, "POST", g.url+"/function/slow", r)
 	if err != nil {
 		t.Fatal(err)
 	}
