@@ -16,6 +16,9 @@ import (
 
 // launch starts a function's process in a slot.
 func (e *Engine) launch(f *function, rec record, slot int) (*running, error) {
+	if err := check(rec.Function); err != nil { // a stack file's entry has not been checked before
+		return nil, err
+	}
 	opt := e.options()
 	folder := rec.Function.Handler
 	line, err := resolve(rec.Function)

@@ -38,6 +38,19 @@ func TestDecide(t *testing.T) {
 	}
 }
 
+// TestStackVariables: an entry that can't be run says why, and keeps no other from running.
+func TestStackVariables(t *testing.T) {
+	file := filepath.Join(dir(t), "stack.yml")
+	must(t, os.WriteFile(file, []byte("functions:\n  a: {fprocess: cat, environment: {A=B: 1}}\n  b: {fprocess: cat, environment: {C: \"x\\0y\"}}\n  c: {fprocess: cat}\n"), 0o644))
+	r := open(t, dir(t))
+	r.settings.Functions = file
+	must(t, r.apply())
+	faastest.Record(t, r, nil).Until(t, "the reasons", func(now map[faas.ID]faas.Deployment) bool {
+		return strings.Contains(now[fn("a", "").ID].Reason, `environment variable "A=B" can't be set`) &&
+			strings.Contains(now[fn("b", "").ID].Reason, `environment variable "C" can't be set`) && faastest.Ready(now[fn("c", "").ID]) == 1
+	})
+}
+
 // TestStack goes through the life of a stack file, with a restart of the
 // gateway after each step: what holds must hold after it as well.
 func TestStack(t *testing.T) {

@@ -280,10 +280,34 @@ func resolve(node *yaml.Node) *yaml.Node {
 	return node
 }
 
-// known refuses a mapping's keys that are not among these, x- ones and YAML's own merge key excepted.
+// known refuses a mapping's keys that are not among these, x- ones excepted; those of the mappings that it merges (<<), too.
 func known(node *yaml.Node, keys ...string) error {
-	for key := range pairs(node) {
-		if key.Kind != yaml.ScalarNode || !slices.Contains(keys, key.Value) && !strings.HasPrefix(key.Value, "x-") && key.Tag != "!!merge" {
+	return knownMerged(node, keys, map[*yaml.Node]bool{})
+}
+
+// knownMerged is known for a mapping, or for a list of them that is merged. Of what was seen before nothing is looked at again: merging
+// may go in circles, which only the decoder refuses.
+func knownMerged(node *yaml.Node, keys []string, seen map[*yaml.Node]bool) error {
+	node = resolve(node)
+	if seen[node] {
+		return nil
+	}
+	seen[node] = true
+	if node.Kind == yaml.SequenceNode {
+		for _, part := range node.Content {
+			if err := knownMerged(part, keys, seen); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for key, value := range pairs(node) {
+		switch {
+		case key.Kind == yaml.ScalarNode && key.Tag == "!!merge":
+			if err := knownMerged(value, keys, seen); err != nil {
+				return err
+			}
+		case key.Kind != yaml.ScalarNode || !slices.Contains(keys, key.Value) && !strings.HasPrefix(key.Value, "x-"):
 			return fmt.Errorf("line %d: unknown key %q", key.Line, key.Value)
 		}
 	}

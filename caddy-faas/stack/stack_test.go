@@ -96,7 +96,11 @@ func TestErrors(t *testing.T) {
 		fmt.Fprintf(&many, "  f%d: {image: x}\n", i)
 	}
 	for text, want := range map[string]string{
-		"functions:\n  a:\n    image: x\n    fproces: cat\n": `line 4: unknown key "fproces"`,
+		"functions:\n  a:\n    image: x\n    fproces: cat\n":                         `line 4: unknown key "fproces"`,
+		"x-t: &t {image: x, fproces: cat}\nfunctions:\n  a:\n    <<: *t\n":           `line 1: unknown key "fproces"`,
+		"functions:\n  a:\n    image: x\n    <<: [{x-b: c}, {<<: {fproces: cat}}]\n": `line 4: unknown key "fproces"`,
+		"functions:\n  a: {image: x, limits: {<<: {mem: 1}}}\n":                      `line 2: unknown key "mem"`,
+		"functions:\n  a: &a\n    image: x\n    <<: *a\n":                            "contains itself",
 		"function: {}\n": `line 1: unknown key "function"`,
 		"functions:\n  a:\n    image: x\n    limits: {mem: 1}\n": `line 4: unknown key "mem"`,
 		"functions:\n  a: {image: x}\n  a: {image: y}\n":         "line 3: function a: given twice",
