@@ -130,6 +130,7 @@ func (e *Engine) load(run string, kept records) (map[faas.ID]record, error) {
 	if err != nil {
 		return nil, err
 	}
+	e.damaged = bad
 	for _, err := range bad {
 		e.log.Error("skipping an unreadable function", zap.Error(err))
 	}

@@ -39,6 +39,7 @@ type Engine struct {
 	iso     isolation                 // set by the first apply
 	weaken  func(isolation) isolation // for tests; nil: as much as there is
 	opt     atomic.Value              // options in force
+	damaged map[faas.ID]error         // records that can't be read; set by the first apply
 
 	loaded, closed chan struct{} // closed after the first apply, by Close
 	once           sync.Once     // closes loaded
@@ -199,7 +200,13 @@ func (e *Engine) change(ctx context.Context, id faas.ID, doing string, do func()
 }
 
 // install keeps and starts a function that isn't there; what rec says beside the definition is kept.
+// A damaged record is not overwritten: what it says was acknowledged once.
 func (e *Engine) install(rec record, fn faas.Function) error {
+	if err := e.damaged[fn.ID]; err != nil {
+		if _, gone := os.Lstat(e.kept.path(fn.ID)); gone == nil {
+			return fmt.Errorf("%w; remove that file, or mend it and restart", err)
+		}
+	}
 	rec.Function = clone(fn)
 	rec.Desired = fn.InitialReplicas()
 	rec.Created = time.Now().UTC()

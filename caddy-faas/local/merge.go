@@ -100,7 +100,12 @@ func (e *Engine) settle(id faas.ID, fn faas.Function, entry string) error {
 		}
 		switch decide(kept, entry) {
 		case create:
-			return e.install(record{Stack: true, Entry: entry}, fn)
+			err := e.install(record{Stack: true, Entry: entry}, fn)
+			if err != nil && e.damaged[id] != nil { // the rest of the configuration is good
+				e.log.Error("not deploying the stack file's function", zap.Stringer("function", id), zap.Error(err))
+				return nil
+			}
+			return err
 		case forget:
 			e.mu.Lock()
 			delete(e.removed, id)

@@ -38,13 +38,13 @@ type records string
 func (r records) path(id faas.ID) string { return filepath.Join(string(r), id.String()+".json") }
 
 // load reads every record. What a killed write left behind is deleted; a
-// record that can't be read is reported in bad and left alone.
-func (r records) load() (all map[faas.ID]record, bad []error, err error) {
+// record that can't be read is reported in bad, and left alone by install, too.
+func (r records) load() (all map[faas.ID]record, bad map[faas.ID]error, err error) {
 	entries, err := os.ReadDir(string(r))
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading deployment records: %w", err)
 	}
-	all = map[faas.ID]record{}
+	all, bad = map[faas.ID]record{}, map[faas.ID]error{}
 	for _, entry := range entries {
 		path := filepath.Join(string(r), entry.Name())
 		if !strings.HasSuffix(path, ".json") {
@@ -58,7 +58,7 @@ func (r records) load() (all map[faas.ID]record, bad []error, err error) {
 			e = fmt.Errorf("it names %s", rec.Function.ID)
 		}
 		if e != nil {
-			bad = append(bad, fmt.Errorf("deployment record %s: %w", path, e))
+			bad[faas.ParseID(strings.TrimSuffix(entry.Name(), ".json"))] = fmt.Errorf("deployment record %s: %w", path, e)
 			continue
 		}
 		all[rec.Function.ID] = rec

@@ -51,6 +51,33 @@ func TestStackVariables(t *testing.T) {
 	})
 }
 
+// TestDamagedRecord: neither the API nor the stack file overwrites it.
+func TestDamagedRecord(t *testing.T) {
+	file := filepath.Join(dir(t), "stack.yml")
+	must(t, os.WriteFile(file, []byte("functions:\n  a: {fprocess: cat}\n  b: {fprocess: cat}\n"), 0o644))
+	r := open(t, dir(t))
+	r.settings.Functions = file
+	must(t, r.apply())
+	a := fn("a", "cat")
+	path := r.kept.path(a.ID)
+	must(t, os.WriteFile(path, []byte("{"), 0o600))
+	r = r.again(t)
+	if err := r.Create(background, a); err == nil || !strings.Contains(err.Error(), path) {
+		t.Errorf("created: %v", err)
+	}
+	if text, err := os.ReadFile(path); err != nil || string(text) != "{" {
+		t.Errorf("record is %q, %v", text, err)
+	}
+	if r.find(a.ID) != nil || r.find(fn("b", "").ID) == nil {
+		t.Error("the stack file's functions are not b alone")
+	}
+	must(t, os.Remove(path))
+	must(t, r.apply())
+	if r.find(a.ID) == nil {
+		t.Error("not deployed when its record was removed")
+	}
+}
+
 // TestStack goes through the life of a stack file, with a restart of the
 // gateway after each step: what holds must hold after it as well.
 func TestStack(t *testing.T) {
