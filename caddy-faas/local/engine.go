@@ -43,6 +43,7 @@ type Engine struct {
 
 	loaded, closed chan struct{} // closed after the first apply, by Close
 	once           sync.Once     // closes loaded
+	closing        sync.Mutex    // held by Close
 
 	mu        sync.Mutex
 	functions map[faas.ID]*function
@@ -283,18 +284,22 @@ func (e *Engine) left(f *function) {
 // Close lets requests end, within each function's own time limit, stops every
 // replica and gives the data directory back.
 func (e *Engine) Close() error {
+	e.closing.Lock() // a second call returns when the first does
+	defer e.closing.Unlock()
 	e.op.take()
-	defer e.op.unlock()
 	select {
 	case <-e.closed:
+		e.op.unlock()
 		return nil
 	default:
 	}
 	close(e.closed)
-	if !e.started {
+	started := e.started
+	e.started = false
+	e.op.unlock() // from here on whatever needs it is refused, and need not wait for the requests
+	if !started {
 		return nil
 	}
-	e.started = false
 	for _, f := range e.all() {
 		f.end(false)
 		f.wake()

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/caddy-faas/faas/caddy-faas/faas"
@@ -213,4 +214,35 @@ func TestInvalid(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
+}
+
+// TestCallsWhileClosing: what comes while requests end is refused at once.
+func TestCallsWhileClosing(t *testing.T) {
+	r := begin(t)
+	watch := faastest.Record(t, r, nil)
+	fifo := filepath.Join(dir(t), "fifo")
+	must(t, syscall.Mkfifo(fifo, 0o666))
+	must(t, os.Chmod(fifo, 0o666))
+	f := fn("f", "cat "+fifo)
+	must(t, r.Create(background, f))
+	receive, err := send(watch.UntilReady(t, f.ID, 1)[0].Addr, "")
+	must(t, err)
+	release, err := os.OpenFile(fifo, os.O_WRONLY, 0) // once the function reads
+	must(t, err)
+	closed := make(chan error)
+	go func() { closed <- r.Close() }()
+	<-r.closed
+	if err := r.Create(background, fn("g", "cat")); !errors.Is(err, errClosed) {
+		t.Errorf("create: %v", err)
+	}
+	select {
+	case <-closed:
+		t.Error("closed before the request's end")
+	default:
+	}
+	must(t, release.Close())
+	if _, err := receive(); err != nil {
+		t.Error(err)
+	}
+	must(t, <-closed)
 }
