@@ -32,6 +32,7 @@ type running struct {
 	output *os.File
 
 	spoke  chan struct{} // it wrote a line: a good time to ask whether it is ready
+	fell   chan struct{} // the process behind it has ended (mode http): it is no longer ready
 	exited chan struct{} // closed when the process has ended and its log is read
 	err    error         // how it ended; to be read after exited
 
@@ -84,6 +85,10 @@ func (p *running) line(text string) {
 	p.mu.Lock()
 	if level == zap.DebugLevel && (strings.HasPrefix(own, "fprocess has ended: ") || strings.HasPrefix(own, "fprocess can't be started: ")) {
 		p.ends++
+		select {
+		case p.fell <- struct{}{}:
+		default:
+		}
 	}
 	p.last = append(p.last[max(0, len(p.last)-4):], own[:min(len(own), 300)])
 	p.mu.Unlock()

@@ -93,6 +93,7 @@ func (r *replica) live() error {
 			p.kill()
 			return fmt.Errorf("not ready after %s%s", startTimeout, p.lastWords())
 		case <-spoke:
+		case <-p.fell:
 		case <-time.After(pause):
 			pause = min(2*pause, maxPause)
 		}
