@@ -45,7 +45,8 @@ func lookUp(name string) (*owner, error) {
 }
 
 // own gives a working directory to a user, with everything in it if it was another's.
-// The walk can't be led out of the folder by links.
+// The walk can't be led out of the folder by links; files that have other names
+// as well, which may be outside, stay as they are.
 func own(dir string, who owner) error {
 	info, err := os.Lstat(dir)
 	if err != nil {
@@ -59,9 +60,16 @@ func own(dir string, who owner) error {
 		return err
 	}
 	defer root.Close()
-	err = fs.WalkDir(root.FS(), ".", func(path string, _ fs.DirEntry, err error) error {
+	err = fs.WalkDir(root.FS(), ".", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || path == "." {
 			return err
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		if st, ok := info.Sys().(*syscall.Stat_t); ok && info.Mode().IsRegular() && st.Nlink > 1 {
+			return nil
 		}
 		return root.Lchown(path, who.uid, who.gid)
 	})

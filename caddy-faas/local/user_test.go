@@ -120,6 +120,9 @@ func TestUserStays(t *testing.T) {
 	must(t, os.WriteFile(outside, nil, 0o600))
 	work := filepath.Join(r.dir, "work", f.ID.String(), "1", "1")
 	must(t, os.Symlink(outside, filepath.Join(work, "deep", "link")))
+	linked := filepath.Join(r.dir, "linked")
+	must(t, os.WriteFile(linked, nil, 0o600))
+	must(t, os.Link(linked, filepath.Join(work, "deep", "hard")))
 	r.provider = &Provider{User: "nobody"}
 	r = r.again(t)
 	watch = faastest.Record(t, r, nil)
@@ -130,6 +133,11 @@ func TestUserStays(t *testing.T) {
 	must(t, err)
 	if !mine(info) {
 		t.Error("a link in the working directory gave away a file outside")
+	}
+	info, err = os.Stat(linked)
+	must(t, err)
+	if !mine(info) {
+		t.Error("a hard link in the working directory gave away a file outside")
 	}
 }
 
