@@ -27,7 +27,8 @@
 //	healthcheck_interval  3s    lame duck: how long after SIGTERM new requests are still served.
 //	port                  8080  where to listen, on all addresses; 0: any free port, named in the log.
 //	metrics_port          0     port of /metrics; 0: none.
-//	suppress_lock         false do not write the lock file .lock in the temporary directory. With -socket or -listen-fd there never is one.
+//	suppress_lock         false do not write the lock file, .lock in the temporary directory or, for a port
+//	                            other than 8080, .lock-PORT. With -socket or -listen-fd there never is one.
 //
 // # Flags
 //
@@ -178,6 +179,9 @@ func run(o *options) error {
 		}
 	}
 	s := &server{cfg: cfg, log: log}
+	if tcp, ok := ln.Addr().(*net.TCPAddr); ok {
+		s.port = tcp.Port
+	}
 	if o.socket == "" && o.listenFd < 0 && !cfg.suppressLock {
 		if err := s.writeLock(); err != nil {
 			return err

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,6 +32,7 @@ type server struct {
 	log      *logger
 	function function
 	metrics  *metrics // nil: off
+	port     int      // where it listens, if it does on a port
 	lock     string   // path of the lock file; "": none
 	draining atomic.Bool
 	inflight atomic.Int64
@@ -115,7 +117,11 @@ func (s *server) health() error {
 // writeLock writes the file that says, to Docker health checks of the classic watchdog, that the function is up. Who removes it makes
 // the function unhealthy.
 func (s *server) writeLock() error {
-	path := filepath.Join(os.TempDir(), ".lock")
+	name := ".lock"
+	if s.cfg.port != 8080 { // another watchdog may share the directory
+		name += "-" + strconv.Itoa(s.port)
+	}
+	path := filepath.Join(os.TempDir(), name)
 	if err := os.WriteFile(path, nil, 0o660); err != nil {
 		return fmt.Errorf("writing the lock file (suppress_lock=true does without): %w", err)
 	}
