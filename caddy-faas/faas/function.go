@@ -48,7 +48,7 @@ func (i ID) Validate() error {
 // were written ("5Mi", "100m"), so that answers can echo them.
 type Function struct {
 	ID
-	// Image is a container image, or for the local provider the name of one that its configuration maps to a folder.
+	// Image is a container image. The local provider runs none.
 	Image string
 	// Handler is the folder of the function's code on this machine; local provider only.
 	Handler string

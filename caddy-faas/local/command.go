@@ -23,10 +23,22 @@ func process(fn faas.Function) string {
 // blank is what separates words.
 const blank = " \t\r\n"
 
+// skip goes on to the next word. Escaped line ends make none.
+func skip(line string) string {
+	for {
+		line = strings.TrimLeft(line, blank)
+		rest, joined := strings.CutPrefix(line, "\\\n")
+		if !joined {
+			return line
+		}
+		line = rest
+	}
+}
+
 // words splits a command line.
 func words(line string) ([]string, error) {
 	var all []string
-	for strings.TrimLeft(line, blank) != "" {
+	for skip(line) != "" {
 		text, rest, err := word(line)
 		if err != nil {
 			return nil, err
@@ -41,7 +53,7 @@ func words(line string) ([]string, error) {
 
 // word cuts one word off a command line, as the watchdog would: shell quoting, no shell.
 func word(line string) (text, rest string, err error) {
-	line = strings.TrimLeft(line, blank)
+	line = skip(line)
 	var b strings.Builder
 	quote, escaped := byte(0), false
 	i := 0

@@ -146,3 +146,11 @@ func TestCaddyfile(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestJoinedLines(t *testing.T) {
+	for _, line := range []string{"\\\n cat", "\\\ncat", " \\\n\\\n cat \\\n", "ca\\\nt"} {
+		if got, err := words(line); err != nil || !slices.Equal(got, []string{"cat"}) {
+			t.Errorf("%q: %q, %v", line, got, err)
+		}
+	}
+}

@@ -375,3 +375,23 @@ func (f *function) all() []*replica {
 	defer f.mu.Unlock()
 	return f.replicas
 }
+
+// TestEndIsTold: the watchdog's word that its process has ended is a reason to ask at once.
+func TestEndIsTold(t *testing.T) {
+	r := begin(t)
+	f := fn("f", "cat")
+	must(t, r.Create(background, f))
+	p := r.newRunning(r.find(f.ID))
+	p.line("2006/01/02 15:04:05 stdout: fprocess has ended: no")
+	select {
+	case <-p.fell:
+		t.Error("the function said so")
+	default:
+	}
+	p.line("2006/01/02 15:04:05 fprocess has ended: exit status 1; starting it again in 100ms")
+	select {
+	case <-p.fell:
+	default:
+		t.Error("not told")
+	}
+}
