@@ -42,6 +42,8 @@
 //     per function (from 1900000000 on). The function's folder is bound read-only,
 //     so that it may be in a folder which that user can't enter.
 //   - root without leave for namespaces: the user ID only.
+//   - root of a user namespace that lacks these user IDs, as in a rootless
+//     container: own PID namespaces where permitted; functions run as that root.
 //   - not root, Linux: own user and PID namespaces.
 //   - otherwise: process groups.
 //

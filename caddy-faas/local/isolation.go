@@ -15,8 +15,10 @@ func (i isolation) String() string {
 		return "PID and mount namespaces, a user per function"
 	case i.drop:
 		return "a user per function, no namespaces"
-	case i.pid:
+	case i.user:
 		return "user and PID namespaces"
+	case i.pid:
+		return "PID namespaces"
 	}
 	return "process groups"
 }

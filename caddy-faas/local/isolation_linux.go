@@ -12,9 +12,12 @@ import (
 // probe finds out what this machine allows by starting the watchdog with it,
 // and says what was refused.
 func probe(watchdog, run string, start func(*exec.Cmd) error) (isolation, error) {
-	best, least := isolation{pid: true, user: true}, isolation{}
+	root := os.Geteuid() == 0
+	best, least := isolation{pid: true, user: !root}, isolation{}
 	cmd := exec.Command(watchdog, "-version")
-	if os.Geteuid() == 0 {
+	ids, err := os.ReadFile("/proc/self/uid_map")
+	// Root of a user namespace, as in a rootless container, may have few users to give away.
+	if root && (err != nil || mapped(ids, firstUID)) {
 		best, least = isolation{drop: true, pid: true, mount: true}, isolation{drop: true}
 		plan := stage{Mounts: []mount{{Source: run, Target: run, ReadOnly: true}}, Proc: true, Dir: "/", UID: firstUID, GID: firstUID}
 		// Staged, it asks for the health of a watchdog that isn't there: that fails, but not in the stage.
@@ -24,7 +27,7 @@ func probe(watchdog, run string, start func(*exec.Cmd) error) (isolation, error)
 	cmd.Env = []string{}
 	cmd.Stderr = &said
 	cmd.SysProcAttr = best.attributes()
-	err := start(cmd)
+	err = start(cmd)
 	if err == nil {
 		err = cmd.Wait()
 	}
@@ -35,6 +38,17 @@ func probe(watchdog, run string, start func(*exec.Cmd) error) (isolation, error)
 		return least, fmt.Errorf("%w %s", err, bytes.TrimSpace(said.Bytes()))
 	}
 	return best, nil
+}
+
+// mapped tells whether a user ID exists in the user namespace of this uid_map.
+func mapped(uidMap []byte, id int) bool {
+	for line := range bytes.Lines(uidMap) {
+		var inside, outside, count int
+		if _, err := fmt.Sscan(string(line), &inside, &outside, &count); err == nil && inside <= id && id-inside < count {
+			return true
+		}
+	}
+	return false
 }
 
 // attributes are those of every process that the engine starts.

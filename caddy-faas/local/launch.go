@@ -48,7 +48,7 @@ func (e *Engine) launch(f *function, rec record, slot int) (*running, error) {
 				line[i] = within(line[i], folder, filepath.Join(p.dir, "handler"))
 			}
 		}
-	case who != nil:
+	case who != nil && who.uid != os.Geteuid():
 		p.cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(who.uid), Gid: uint32(who.gid)}
 		p.hint = closed(*who, work, line[0], opt.watchdog)
 		fallthrough
