@@ -164,7 +164,7 @@ func TestReapsOrphansAsPID1(t *testing.T) {
 	cmd := command(t, testBinary, []string{"fprocess=sh -c 'setsid sh -c \"exit 7\" >/dev/null 2>&1 & setsid sleep 0.01 >/dev/null 2>&1 & echo $Http_X_N'"}, "-socket", socket)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}
 	if err := exec.Command("unshare", "--pid", "--fork", "true").Run(); err != nil {
-		t.Skipf("no PID namespace: %v", err)
+		lacking(t, "no PID namespace: %v", err)
 	}
 	d := launchDog(t, cmd, socket)
 	var wg sync.WaitGroup

@@ -41,13 +41,22 @@ func TestWithoutStage(t *testing.T) {
 	}
 }
 
+// lacking skips a test on machines that can't run it, unless FAAS_TEST_REQUIRE says that this one must.
+func lacking(t *testing.T, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("FAAS_TEST_REQUIRE") != "" {
+		t.Fatalf(format, args...)
+	}
+	t.Skipf(format, args...)
+}
+
 func needNamespaces(t *testing.T) {
 	t.Helper()
 	if os.Getuid() != 0 {
-		t.Skip("the stage needs root")
+		lacking(t, "the stage needs root")
 	}
 	if err := exec.Command("unshare", "--pid", "--mount", "--fork", "true").Run(); err != nil {
-		t.Skipf("no namespaces: %v", err)
+		lacking(t, "no namespaces: %v", err)
 	}
 }
 

@@ -100,12 +100,7 @@ func until(t *testing.T, c net.Conn, r *bufio.Reader, name string) {
 
 func TestIdleConnectionGoesOver(t *testing.T) {
 	one := serve(t, "127.0.0.1:0", named("one"))
-	c, err := net.Dial("tcp", one.Addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	r := bufio.NewReader(c)
+	c, r := dial(t, one.Addr)
 	until(t, c, r, "one")
 	two := serve(t, one.Addr, named("two"))
 	until(t, c, r, "two") // while both serve
@@ -125,24 +120,15 @@ func TestIdleConnectionGoesOver(t *testing.T) {
 
 func TestNewConnectionGoesOver(t *testing.T) {
 	one := serve(t, "127.0.0.1:0", named("one"))
-	c, err := net.Dial("tcp", one.Addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	c, r := dial(t, one.Addr)
 	serve(t, one.Addr, named("two"))
-	until(t, c, bufio.NewReader(c), "two")
+	until(t, c, r, "two")
 }
 
 // A server that is given up again, as after a failed reload, gives its connections back.
 func TestGivenUpServerGivesBack(t *testing.T) {
 	one := serve(t, "127.0.0.1:0", named("one"))
-	c, err := net.Dial("tcp", one.Addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	r := bufio.NewReader(c)
+	c, r := dial(t, one.Addr)
 	two := serve(t, one.Addr, named("two"))
 	until(t, c, r, "two")
 	shutdown(t, two)
