@@ -35,9 +35,10 @@ stale() {
 	[ ! -f "$file" ] || [ -n "$(find "$@" -newer "$file" -type f ! -name '*_test.go' | head -n 1)" ]
 }
 
-# fetch gets all modules that xcaddy will need, checked by their sums. xcaddy
-# itself then works offline: it would ask the module proxy whether the plugin's
-# folder is a module of its own, which some proxies refuse to answer.
+# fetch gets all modules that xcaddy will need, checked by their sums: those of
+# Caddy alone, with which xcaddy begins, then those of both. xcaddy itself then
+# works offline: it would ask the module proxy whether the plugin's folder is a
+# module of its own, which some proxies refuse to answer.
 fetch() {
 	step 'fetching modules'
 	dir=$(mktemp -d)
@@ -46,14 +47,22 @@ fetch() {
 	(
 		cd "$dir"
 		go mod init caddy
-		go mod edit -replace "$module=$top" -require "$module@v0.0.0"
 		go get "github.com/caddyserver/caddy/v2@$caddy_version"
+		go mod edit -replace "$module=$top" -require "$module@v0.0.0"
 		go get .
 	) >"$dir/log" 2>&1 || {
 		cat "$dir/log" >&2
 		die 'the modules could not be fetched'
 	}
 	rm -r "$dir"
+}
+
+# version prints linker flags by which the binary knows its release and commit, where there is a git repository.
+version() {
+	commit=$(git rev-parse HEAD 2>/dev/null) || return 0
+	git diff --quiet HEAD -- || commit=$commit-dirty
+	release=$(git describe --tags 2>/dev/null) || release=devel
+	printf ' -X %s/caddy-faas.commit=%s -X %s/caddy-faas.release=%s' "$module" "$commit" "$module" "$release"
 }
 
 build_caddy() {
@@ -63,7 +72,9 @@ build_caddy() {
 	xcaddy=$(GOOS='' GOARCH='' go tool -n xcaddy)
 	fetch
 	step 'compiling'
-	GOPROXY=off GONOSUMDB='*' "$xcaddy" build "$caddy_version" \
+	# As xcaddy's own flags, and the version.
+	flags="-trimpath -tags nobadger,nomysql,nopgx -ldflags '-s -w$(version)'"
+	XCADDY_GO_BUILD_FLAGS=$flags GOPROXY=off GONOSUMDB='*' "$xcaddy" build "$caddy_version" \
 		--with "$module/caddy-faas" --replace "$module=$PWD" \
 		--output "$PWD/$bin/caddy.new" >"$bin/build.log" 2>&1 || {
 		cat "$bin/build.log" >&2
@@ -72,20 +83,20 @@ build_caddy() {
 	mv "$bin/caddy.new" "$bin/caddy"
 }
 
-# build_go PACKAGE FILE: a static binary; go build itself knows what has changed.
-build_go() { CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$2" "$1"; }
+# build_go MODULE PACKAGE FILE: a static binary, from the module's folder; go build itself knows what has changed.
+build_go() { CGO_ENABLED=0 go build -C "$1" -trimpath -ldflags '-s -w' -o "$3" "$2"; }
 
 build() {
 	mkdir -p "$bin"
 	build_caddy
-	build_go ./watchdog "$bin/fwatchdog"
+	build_go . ./watchdog "$bin/fwatchdog"
 	if [ "$bin" != bin ]; then
 		step "built $bin/caddy and $bin/fwatchdog"
 		return
 	fi
 	for main in functions/*/main.go; do
-		dir=$(dirname "$main")
-		build_go "./$dir" "$dir/handler"
+		name=$(basename "$(dirname "$main")")
+		build_go functions "./$name" "$name/handler"
 	done
 	step "built $bin/caddy, $bin/fwatchdog and the sample functions"
 }
@@ -95,8 +106,13 @@ run() {
 	data=${FAAS_DATA:-.faas}
 	site=${FAAS_SITE:-http://localhost:8080}
 	bin/caddy faas init --data "$data" --site "$site"
+	site=${site%%[ ,]*}
 	step "functions: $site/function/NAME, named in ${FAAS_FUNCTIONS:-functions/stack.yml}"
 	step "admin:     user ${FAAS_USER:-admin}, password in $data/admin.password"
+	step "page:      $site/ui/, with that user and password"
+	case $site in
+	*://localhost* | *://127.*) step "callers:   programs of this machine; FAAS_SITE=http://:8080 lets others call, too, a public name does with HTTPS" ;;
+	esac
 	exec bin/caddy run --config Caddyfile
 }
 

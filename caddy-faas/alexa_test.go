@@ -13,8 +13,6 @@ import (
 	"testing"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-
-	"github.com/caddy-faas/faas/caddy-faas/faas"
 )
 
 // payloads are real request bodies, kept beside the repository.
@@ -40,52 +38,155 @@ func TestDetectAlexaOnRealBodies(t *testing.T) {
 	}
 }
 
-func TestAlexaFunction(t *testing.T) {
-	intent := func(name string) string {
-		return `{"version":"1.0","session":{"application":{"applicationId":"amzn1.x"}},"request":{"type":"IntentRequest","intent":{"name":"` + name + `"}}}`
-	}
+func alexaOf(typ, intent string) *alexaRequest {
+	var a alexaRequest
+	a.Request.Type, a.Request.Intent.Name, a.Request.Locale = typ, intent, "en-US"
+	return &a
+}
+
+func TestAlexaRequest(t *testing.T) {
+	body := `{"version":"1.0","session":{"application":{"applicationId":"amzn1.x"}},"request":{"type":"IntentRequest","intent":{"name":"HostnameIntent"}}}`
 	inContext := `{"version":"1.0","context":{"System":{"application":{"applicationId":"amzn1.x"}}},"request":{"type":"IntentRequest","intent":{"name":"HostnameIntent"}}}`
-	hostname := faas.ID{Name: "HostnameIntent", Namespace: faas.DefaultNamespace}
-	a := &Alexa{Intents: map[string]string{"Greet": "greeter.staging"}}
 	tests := []struct {
-		name, method, contentType, body string
-		id                              faas.ID
-		mapped                          bool
-		status                          int
+		name, method, target, contentType, body string
+		scheme                                  string // that has verified it
+		intent                                  string
+		status                                  int
 	}{
-		{"by its name", "POST", "application/json", intent("HostnameIntent"), hostname, false, 0},
-		{"with a charset", "POST", "application/json;charset=UTF-8", intent("HostnameIntent"), hostname, false, 0},
-		{"with a byte order mark", "POST", "application/json", "\xef\xbb\xbf \n" + intent("HostnameIntent"), hostname, false, 0},
-		{"application in the context", "POST", "application/json", inContext, hostname, false, 0},
-		{"mapped", "POST", "application/json", intent("Greet"), faas.ID{Name: "greeter", Namespace: "staging"}, true, 0},
-		{"a name that no function has", "POST", "application/json", intent("../etc"), faas.ID{}, false, 404},
-		{"a namespace in the name", "POST", "application/json", intent("a.b"), faas.ID{}, false, 404},
-		{"another request type", "POST", "application/json", strings.Replace(intent("x"), "IntentRequest", "LaunchRequest", 1), faas.ID{}, false, 404},
-		{"another media type", "POST", "text/plain", intent("HostnameIntent"), faas.ID{}, false, 0},
-		{"another method", "PUT", "application/json", intent("HostnameIntent"), faas.ID{}, false, 0},
-		{"no application", "POST", "application/json", `{"version":"1.0","request":{"type":"IntentRequest"},"applicationId":1}`, faas.ID{}, false, 0},
-		{"not JSON", "POST", "application/json", `{"applicationId" "request"`, faas.ID{}, false, 0},
-		{"foreign JSON", "POST", "application/json", `{"action":"opened"}`, faas.ID{}, false, 0},
-		{"too long", "POST", "application/json", intent("HostnameIntent") + strings.Repeat(" ", alexaMaxBody), faas.ID{}, false, 0},
-		{"empty", "POST", "application/json", "", faas.ID{}, false, 0},
+		{"as it should be", "POST", "/", "application/json", body, "alexa", "HostnameIntent", 0},
+		{"with a charset", "POST", "/", "application/json;charset=UTF-8", body, "alexa", "HostnameIntent", 0},
+		{"with a byte order mark", "POST", "/", "application/json", "\xef\xbb\xbf \n" + body, "alexa", "HostnameIntent", 0},
+		{"application in the context", "POST", "/", "application/json", inContext, "alexa", "HostnameIntent", 0},
+		{"not verified", "POST", "/", "application/json", body, "", "", 400},
+		{"verified as somebody else's", "POST", "/", "application/json", body, "github", "", 400},
+		{"to a function", "POST", "/function/x", "application/json", body, "", "", 0},
+		{"another media type", "POST", "/", "text/plain", body, "alexa", "", 0},
+		{"another method", "PUT", "/", "application/json", body, "alexa", "", 0},
+		{"no application", "POST", "/", "application/json", `{"version":"1.0","request":{"type":"IntentRequest"},"applicationId":1}`, "alexa", "", 0},
+		{"not JSON", "POST", "/", "application/json", `{"applicationId" "request"`, "alexa", "", 0},
+		{"foreign JSON", "POST", "/", "application/json", `{"action":"opened"}`, "alexa", "", 0},
+		{"too long", "POST", "/", "application/json", body + strings.Repeat(" ", alexaMaxBody), "alexa", "", 0},
+		{"empty", "POST", "/", "application/json", "", "alexa", "", 0},
 	}
 	for _, tt := range tests {
 		for _, known := range []bool{true, false} { // the length of the body
-			r := httptest.NewRequest(tt.method, "/", strings.NewReader(tt.body))
+			r := httptest.NewRequest(tt.method, tt.target, strings.NewReader(tt.body))
 			r.Header.Set("Content-Type", tt.contentType)
 			if !known {
 				r.ContentLength = -1
 				r.TransferEncoding = []string{"chunked"}
 			}
-			id, mapped, err := a.function(r)
+			r = asVerified(r, tt.scheme)
+			req, err := new(Alexa).request(r)
 			var he caddyhttp.HandlerError
 			errors.As(err, &he)
-			if id != tt.id || mapped != tt.mapped || he.StatusCode != tt.status {
-				t.Errorf("%s: got %v, mapped %t, status %d", tt.name, id, mapped, he.StatusCode)
+			if req == nil {
+				req = new(alexaRequest)
+			}
+			if req.Request.Intent.Name != tt.intent || he.StatusCode != tt.status {
+				t.Errorf("%s: got %+v, status %d", tt.name, req, he.StatusCode)
 			}
 			if b, err := io.ReadAll(r.Body); err != nil || string(b) != tt.body {
 				t.Errorf("%s: afterwards the body reads %.40q (%d bytes), %v", tt.name, b, len(b), err)
 			}
+		}
+	}
+	r := httptest.NewRequest("POST", "/", strings.NewReader(body))
+	r.Header.Set("Content-Type", "application/json")
+	if req, err := (&Alexa{InsecureSkipVerify: true}).request(r); req == nil || err != nil {
+		t.Errorf("insecure: %v, %v", req, err)
+	}
+}
+
+func TestAlexaChoices(t *testing.T) {
+	a := &Alexa{Intents: map[string]string{"Greet": "greeter.staging", "Gr*": "short", "Gree*": "long", "AudioPlayer.*": "player"},
+		Launch: "launch", SessionEnded: "ended", Fallback: "fallback"}
+	for _, tt := range []struct {
+		alexa        *Alexa
+		typ, intent  string
+		want, canned string // what comes if there is no function
+	}{
+		{a, "IntentRequest", "Greet", "greeter.staging!", ""},
+		{a, "IntentRequest", "Greeting", "long.openfaas-fn!", ""},
+		{a, "IntentRequest", "Grow", "short.openfaas-fn!", ""},
+		{a, "IntentRequest", "HelloIntent", "HelloIntent.openfaas-fn hellointent.openfaas-fn fallback.openfaas-fn!", ""},
+		{new(Alexa), "IntentRequest", "HelloIntent", "HelloIntent.openfaas-fn hellointent.openfaas-fn", ""},
+		{new(Alexa), "IntentRequest", "../etc", "", ""},
+		{new(Alexa), "IntentRequest", "a.b", "", ""},
+		{a, "IntentRequest", "a.b", "fallback.openfaas-fn!", ""},
+		{a, "IntentRequest", "AMAZON.StopIntent", "", farewell},
+		{a, "IntentRequest", "AMAZON.CancelIntent", "", farewell},
+		{&Alexa{Intents: map[string]string{"AMAZON.*": "x"}}, "IntentRequest", "AMAZON.StopIntent", "x.openfaas-fn!", farewell},
+		{a, "IntentRequest", "AMAZON.HelpIntent", "launch.openfaas-fn! fallback.openfaas-fn!", speak(welcome["en"], false)},
+		{a, "IntentRequest", "AMAZON.FallbackIntent", "fallback.openfaas-fn! launch.openfaas-fn!", ""},
+		{a, "LaunchRequest", "", "launch.openfaas-fn!", speak(welcome["en"], false)},
+		{new(Alexa), "LaunchRequest", "", "", speak(welcome["en"], false)},
+		{a, "SessionEndedRequest", "", "ended.openfaas-fn!", silence},
+		{a, "AlexaSkillEvent.SkillEnabled", "", "ended.openfaas-fn!", silence},
+		{new(Alexa), "SessionEndedRequest", "", "", silence},
+		{a, "CanFulfillIntentRequest", "HelloIntent", "HelloIntent.openfaas-fn hellointent.openfaas-fn fallback.openfaas-fn!", incapable},
+		{a, "AudioPlayer.PlaybackStarted", "", "player.openfaas-fn!", silence},
+		{a, "Display.ElementSelected", "", "", silence},
+	} {
+		req := alexaOf(tt.typ, tt.intent)
+		var got []string
+		for _, c := range tt.alexa.choices(req) {
+			s := c.ID.String()
+			if c.mapped {
+				s += "!"
+			}
+			got = append(got, s)
+		}
+		if s := strings.Join(got, " "); s != tt.want || tt.alexa.canned(req) != tt.canned {
+			t.Errorf("%s %s: got %s and %s", tt.typ, tt.intent, s, tt.alexa.canned(req))
+		}
+	}
+}
+
+func TestAlexaAnswer(t *testing.T) {
+	full := `{"version":"1.0","response":{"shouldEndSession":true}}`
+	for _, tt := range []struct {
+		typ, output string
+		wrap        bool
+		want        string // "" for an error
+	}{
+		{"IntentRequest", full + "\n", false, full},
+		{"IntentRequest", "\xef\xbb\xbf" + full, true, full},
+		{"IntentRequest", "hello <you>\n", true, `{"version":"1.0","response":{"outputSpeech":{"type":"PlainText","text":"hello <you>"},"shouldEndSession":true}}`},
+		{"IntentRequest", "hello", false, ""},
+		{"IntentRequest", " \n", true, ""},
+		{"IntentRequest", `{"version":"1.0","request":{}}`, false, ""},
+		{"IntentRequest", `{"version":"1.0","response":null}`, false, ""},
+		{"IntentRequest", `{"response":{}}`, false, ""},
+		{"IntentRequest", full + full, false, ""},
+		{"IntentRequest", `[1]`, true, `{"version":"1.0","response":{"outputSpeech":{"type":"PlainText","text":"[1]"},"shouldEndSession":true}}`},
+		{"SessionEndedRequest", "bye", true, silence},
+		{"CanFulfillIntentRequest", "yes", true, ""},
+		{"LaunchRequest", strings.Repeat("é", alexaMaxSpeech+1), true, speak(strings.Repeat("é", alexaMaxSpeech), true)},
+	} {
+		got, err := (&Alexa{WrapText: tt.wrap}).answer(alexaOf(tt.typ, "x"), []byte(tt.output))
+		if got != tt.want || (err == nil) != (tt.want != "") {
+			t.Errorf("%s %.50q: got %.200q, %v", tt.typ, tt.output, got, err)
+		}
+	}
+}
+
+func TestAlexaApology(t *testing.T) {
+	own := map[string]string{"": "all", "de": "German", "de-AT": "Austrian"}
+	for _, tt := range []struct {
+		sentences    map[string]string
+		locale, want string
+	}{
+		{nil, "en-GB", sorry["en"]}, {nil, "de-DE", sorry["de"]}, {nil, "xx-YY", sorry["en"]}, {nil, "", sorry["en"]},
+		{own, "de-AT", "Austrian"}, {own, "de-DE", "German"}, {own, "fr-FR", "all"}, {map[string]string{"de": "German"}, "fr-FR", sorry["fr"]},
+	} {
+		if got := (&Alexa{OnError: tt.sentences}).apology(tt.locale); got != tt.want {
+			t.Errorf("%v %s: %s, want %s", tt.sentences, tt.locale, got, tt.want)
+		}
+	}
+	for language := range welcome {
+		if sorry[language] == "" {
+			t.Errorf("no apology in %s", language)
 		}
 	}
 }

@@ -4,13 +4,27 @@ import (
 	"encoding/json"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/caddy-faas/faas/caddy-faas/stack"
 )
 
 // shippedGateway runs the repository's own Caddyfile, edited, with its own functions.
 func shippedGateway(t *testing.T, edits ...string) *gateway {
 	t.Helper()
+	g := newShipped(t, edits...)
+	g.start(t)
+	return g
+}
+
+// newShipped is shippedGateway before it starts.
+func newShipped(t *testing.T, edits ...string) *gateway {
+	t.Helper()
+	if err := buildSamples(); err != nil {
+		t.Fatal(err)
+	}
 	g := newGateway(t, nil)
 	caddyfile := strings.NewReplacer(edits...).Replace(read(t, "../Caddyfile"))
 	if err := os.WriteFile(g.dir+"/Caddyfile", []byte(caddyfile), 0o644); err != nil {
@@ -19,29 +33,57 @@ func shippedGateway(t *testing.T, edits ...string) *gateway {
 	if err := os.CopyFS(g.dir+"/functions", os.DirFS("../functions")); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := g.caddy("faas", "init", "--site", g.url).CombinedOutput(); err != nil {
-		t.Fatalf("caddy faas init: %v\n%s", err, out)
+	if err := os.CopyFS(g.dir+"/routes", os.DirFS("../routes")); err != nil {
+		t.Fatal(err)
 	}
-	g.start(t)
+	g.prepare(t)
 	return g
 }
 
-// admin sends a request with the password that caddy faas init has made.
+// adminPassword is what adminHash is of, with the least cost: with the race detector the usual one takes seconds for each login.
+const (
+	adminPassword = "secret"
+	adminHash     = "$2a$04$3wGnD1xGUZVrzKmidcW2.Oc0tSFU.3GHIW/o2PVoX3sDdGaeXNd4m"
+)
+
+// prepare makes the state directory, and the admin password in it.
+func (g *gateway) prepare(t *testing.T) {
+	t.Helper()
+	err := os.MkdirAll(g.data(), 0o711)
+	for name, text := range map[string]string{"admin.password": adminPassword, "admin.hash": adminHash} {
+		if err == nil {
+			err = os.WriteFile(filepath.Join(g.data(), name), []byte(text+"\n"), 0o600)
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := g.caddy("faas", "init", "--site", g.url).CombinedOutput(); err != nil {
+		t.Fatalf("caddy faas init: %v\n%s", err, out)
+	}
+}
+
+// asAdmin sends a request with the admin password.
 func (g *gateway) asAdmin(t *testing.T, method, path, body string) *answer {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, g.url+path, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.SetBasicAuth("admin", strings.TrimSpace(read(t, g.data()+"/admin.password")))
-	return g.do(t, r)
+	r.SetBasicAuth("admin", adminPassword)
+	a := g.do(t, r)
+	isDescribed(t, method, path, a.StatusCode, a.Header, a.body)
+	isTaken(t, method, path, body, a.StatusCode)
+	return a
 }
 
 func TestAPI(t *testing.T) {
+	t.Parallel()
 	g := shippedGateway(t)
 	for _, path := range []string{"/system/functions", "/system/info", "/system/function/echo", "/system/"} {
-		if a := g.call(t, "GET", path, ""); a.StatusCode != 401 {
-			t.Errorf("%s without a password: %d", path, a.StatusCode)
+		a := g.call(t, "GET", path, "")
+		if a.StatusCode != 401 || a.body != "invalid credentials" || a.Header.Get("WWW-Authenticate") != `Basic realm="Restricted"` {
+			t.Errorf("%s without a password: %d %v %s", path, a.StatusCode, a.Header, a.body)
 		}
 	}
 	if i, err := os.Stat(g.admin); err != nil || i.Mode().Perm() != 0o600 {
@@ -53,15 +95,19 @@ func TestAPI(t *testing.T) {
 		Replicas        int
 		Labels          map[string]string
 	}
+	declared, _, err := stack.Read(g.dir + "/functions/stack.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
 	a := g.asAdmin(t, "GET", "/system/functions", "")
-	if err := json.Unmarshal([]byte(a.body), &list); err != nil || len(list) != 6 {
+	if err := json.Unmarshal([]byte(a.body), &list); err != nil || len(list) != len(declared) {
 		t.Fatalf("%s: %v", a.body, err)
 	}
-	if f := list[0]; f.Name != "HostnameIntent" || f.Namespace != "openfaas-fn" || f.Replicas != 1 || f.Labels["faas.alexa"] != "true" || f.Labels["faas_function"] != f.Name {
+	if f := list[0]; f.Name != "CaptainsIntent" || f.Namespace != "openfaas-fn" || f.Replicas != 1 || f.Labels["faas.alexa"] != "true" || f.Labels["faas_function"] != f.Name {
 		t.Errorf("first function %+v", f)
 	}
-	if a := g.asAdmin(t, "GET", "/system/functions?namespace=other", ""); a.StatusCode != 200 || a.body != "[]\n" {
-		t.Errorf("an empty namespace: %d %s", a.StatusCode, a.body)
+	if a := g.asAdmin(t, "GET", "/system/functions?namespace=other", ""); a.StatusCode != 404 || !strings.Contains(a.body, "other") {
+		t.Errorf("an unknown namespace: %d %s", a.StatusCode, a.body)
 	}
 
 	status := func() (s struct {
@@ -112,6 +158,7 @@ func TestAPI(t *testing.T) {
 }
 
 func TestShippedSite(t *testing.T) {
+	t.Parallel()
 	intent := read(t, "../functions/HostnameIntent/intent.json")
 	type request struct {
 		method, path, body string
@@ -127,7 +174,14 @@ func TestShippedSite(t *testing.T) {
 			}
 		}
 	}
-	check(shippedGateway(t),
+	g := shippedGateway(t)
+	for path, status := range map[string]int{"/": 400, "/metrics": 404} { // through a tunnel
+		method := map[string]string{"/": "POST", "/metrics": "GET"}[path]
+		if a := g.call(t, method, path, intent, "Content-Type", "application/json", "X-Forwarded-For", "192.0.2.1"); a.StatusCode != status {
+			t.Errorf("%s for a stranger through a tunnel: %d %s", path, a.StatusCode, a.body)
+		}
+	}
+	check(g,
 		request{"GET", "/", "", 200, "/function/NAME"},
 		request{"PUT", "/", "x", 400, "X-Function"},
 		request{"POST", "/", "{}", 400, "X-Function"},

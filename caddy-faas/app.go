@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"go.uber.org/zap"
 
 	"github.com/caddy-faas/faas/caddy-faas/faas"
@@ -37,10 +39,23 @@ type App struct {
 	// this program, then the one on PATH.
 	Watchdog string `json:"watchdog,omitempty"`
 
+	// Namespaces are those of functions besides openfaas-fn. Default: none.
+	Namespaces []string `json:"namespaces,omitempty"`
+
+	// Scale says how functions are scaled whose labels don't say otherwise. Default: by load, from 1 to 20 replicas.
+	Scale *Scaling `json:"scale,omitempty"`
+
+	// Allow says which functions may be deployed through the API. Default: as the provider says.
+	Allow *Allow `json:"allow,omitempty"`
+
 	provider Provider
 	settings faas.Settings
 	key      string
 	engine   *engine
+	group    *group       // of gateways; nil if there is one
+	judge    func() error // of the whole configuration
+	ctx      caddy.Context
+	events   *caddyevents.App
 }
 
 // Provider is a module of the namespace faas.providers. Its options live in
@@ -80,6 +95,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if a.settings, err = a.resolve(); err != nil {
 		return err
 	}
+	if a.group, err = a.Scale.group(); err != nil {
+		return err
+	}
 	if err := registerMetrics(ctx.GetMetricsRegistry()); err != nil {
 		return fmt.Errorf("registering metrics: %w", err)
 	}
@@ -93,6 +111,13 @@ func (a *App) Provision(ctx caddy.Context) error {
 		return err
 	}
 	a.key, a.engine = key, v.(*engine)
+	a.ctx = ctx
+	events, err := ctx.App("events")
+	if err != nil {
+		return err
+	}
+	a.events = events.(*caddyevents.App)
+	a.judge = func() error { return requireVerified(ctx) } // the app http has yet to be made
 	return nil
 }
 
@@ -115,8 +140,31 @@ func (a *App) resolve() (faas.Settings, error) {
 	return s, nil
 }
 
-// Start applies this configuration's options to the provider.
-func (a *App) Start() error { return a.engine.start(a) }
+// Validate refuses namespaces that no function can have, and numbers that mean nothing.
+func (a *App) Validate() error {
+	for _, name := range a.Namespaces {
+		if err := (faas.ID{Name: "x", Namespace: name}).Validate(); err != nil {
+			return err
+		}
+	}
+	return a.Scale.validate()
+}
+
+// namespaces are all that functions can be deployed to.
+func (a *App) namespaces() []string {
+	all := append([]string{faas.DefaultNamespace}, a.Namespaces...)
+	slices.Sort(all[1:])
+	return slices.Compact(all)
+}
+
+// Start applies this configuration's options to the provider, unless the
+// configuration lets anybody call functions as Alexa.
+func (a *App) Start() error {
+	if err := a.judge(); err != nil {
+		return err
+	}
+	return a.engine.start(a)
+}
 
 // Stop hands the provider to the configuration that replaces this one, or back
 // to the earlier one if this one is given up. Functions go on: requests may
@@ -149,5 +197,6 @@ func app(ctx caddy.Context) (*App, error) {
 var (
 	_ caddy.App          = (*App)(nil)
 	_ caddy.Provisioner  = (*App)(nil)
+	_ caddy.Validator    = (*App)(nil)
 	_ caddy.CleanerUpper = (*App)(nil)
 )

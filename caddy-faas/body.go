@@ -99,14 +99,19 @@ func (b *body) header(h http.Header, r *http.Request) {
 
 // noReplay keeps net/http's transport from sending a request a second time
 // when a kept connection breaks before it is answered: it does so for these
-// methods if there is no body, and looks into one of unknown length whether
+// methods and headers if there is no body, and looks into one of unknown length whether
 // there is any.
 func noReplay(r *http.Request) {
+	if r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 {
+		return
+	}
+	idempotent := r.Header["Idempotency-Key"] != nil || r.Header["X-Idempotency-Key"] != nil
 	switch r.Method {
-	case http.MethodGet, http.MethodHead, http.MethodOptions:
-		if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
-			r.Body, r.ContentLength = io.NopCloser(strings.NewReader("")), -1
-		}
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		idempotent = true
+	}
+	if idempotent {
+		r.Body, r.ContentLength = io.NopCloser(strings.NewReader("")), -1
 	}
 }
 

@@ -16,6 +16,8 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/caddyauth"
 	"github.com/spf13/cobra"
+
+	"github.com/caddy-faas/faas/caddy-faas/cli"
 )
 
 func init() {
@@ -23,9 +25,37 @@ func init() {
 		Name:  "faas",
 		Short: "Prepares and manages functions",
 		CobraFunc: func(c *cobra.Command) {
-			c.AddCommand(initCommand())
+			c.Long = "Prepares and manages functions.\n\n" + cli.Help
+			c.AddCommand(initCommand(), healthcheckCommand())
+			c.AddCommand(cli.Commands()...)
+			c.RunE = cli.Unknown
+			c.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return exit(c, cli.Misuse(err)) })
+			exits(c)
 		},
 	})
+}
+
+// exits makes the errors of a command, and those below it, end the program with their status.
+func exits(c *cobra.Command) {
+	for _, sub := range c.Commands() {
+		exits(sub)
+	}
+	run := c.RunE
+	c.RunE = func(c *cobra.Command, args []string) error { return exit(c, run(c, args)) }
+}
+
+// exit says what went wrong, in plain words and not as Caddy's log does, and ends the program with the error's status.
+func exit(c *cobra.Command, err error) error {
+	if err == nil {
+		return nil
+	}
+	c.PrintErrln("Error:", err)
+	c.SilenceErrors = true
+	status := cli.ExitStatus(err)
+	if status == cli.Failed {
+		return err
+	}
+	return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return status, nil })(c, nil)
 }
 
 func initCommand() *cobra.Command {
@@ -38,21 +68,25 @@ admin routes: admin.password, and admin.hash which the Caddyfile reads. Both
 are readable by their owner alone. What exists is kept: delete both files to
 get a new password, or write a hash of your own (caddy hash-password).
 
-With --site it also checks that the ports of these addresses are free.`,
+With --site it also checks that the ports of these addresses are free, and that
+no Caddy runs with this state directory: a second one would take its admin socket.`,
 		Args: cobra.NoArgs,
-		RunE: caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) {
+		RunE: func(*cobra.Command, []string) error {
 			if err := checkPorts(site); err != nil {
-				return 1, err
+				return err
+			}
+			if site != "" && answers(filepath.Join(data, "admin.sock")) {
+				return fmt.Errorf("a Caddy runs with %s already; stop it, or take another directory: FAAS_DATA=.faas2", data)
 			}
 			made, err := initData(data)
 			if err != nil {
-				return 1, fmt.Errorf("preparing %s: %w", data, err)
+				return fmt.Errorf("preparing %s: %w", data, err)
 			}
 			if made {
 				fmt.Println("made the admin password:", filepath.Join(data, "admin.password"))
 			}
-			return 0, nil
-		}),
+			return nil
+		},
 	}
 	c.Flags().StringVar(&data, "data", cmp.Or(os.Getenv("FAAS_DATA"), ".faas"), "state directory; default from FAAS_DATA")
 	c.Flags().StringVar(&site, "site", "", "addresses, as FAAS_SITE has them, whose ports must be free")
@@ -111,6 +145,17 @@ func writePrivate(file, text string) error {
 		return err
 	}
 	return os.Rename(f.Name(), file)
+}
+
+// answers tells whether a program listens on a unix socket. Caddy itself does
+// not ask: it removes the socket and makes its own, and learns only then that
+// the provider's directory is in use.
+func answers(socket string) bool {
+	c, err := net.Dial("unix", socket)
+	if err == nil {
+		c.Close()
+	}
+	return err == nil
 }
 
 // checkPorts fails for the first address whose port another program listens on.

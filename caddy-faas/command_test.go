@@ -20,6 +20,7 @@ func read(t *testing.T, file string) string {
 }
 
 func TestInitData(t *testing.T) {
+	t.Parallel() // for a hash takes seconds with the race detector
 	dir := filepath.Join(t.TempDir(), "a", "data")
 	password, hash := filepath.Join(dir, "admin.password"), filepath.Join(dir, "admin.hash")
 	check := func(wantMade bool) {
@@ -33,10 +34,6 @@ func TestInitData(t *testing.T) {
 				t.Errorf("%s: mode %s, %v", f, i.Mode(), err)
 			}
 		}
-		ok, err := caddyauth.BcryptHash{}.Compare([]byte(strings.TrimSpace(read(t, hash))), []byte(strings.TrimSpace(read(t, password))))
-		if !ok || err != nil {
-			t.Errorf("the hash is not of the password: %v", err)
-		}
 	}
 	check(true)
 	first := read(t, password)
@@ -49,12 +46,18 @@ func TestInitData(t *testing.T) {
 		t.Error("a second call changed the files")
 	}
 	// Killed between the two files, or emptied: the password stays.
-	os.Remove(hash)
-	check(false)
 	os.WriteFile(hash, nil, 0o600)
+	if done, err := filled(hash); done || err != nil {
+		t.Errorf("an empty file is taken for a hash: %t, %v", done, err)
+	}
+	os.Remove(hash)
 	check(false)
 	if read(t, password) != first {
 		t.Error("the password changed")
+	}
+	ok, err := caddyauth.BcryptHash{}.Compare([]byte(strings.TrimSpace(read(t, hash))), []byte(strings.TrimSpace(first)))
+	if !ok || err != nil {
+		t.Errorf("the hash is not of the password: %v", err)
 	}
 	// A hash of one's own needs no password file.
 	os.Remove(password)
@@ -89,5 +92,39 @@ func TestCheckPorts(t *testing.T) {
 		if (want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", site, err, want)
 		}
+	}
+}
+
+// TestInitBeside: whoever is about to run is kept from taking the admin socket of a Caddy that runs.
+func TestInitBeside(t *testing.T) {
+	dir, err := os.MkdirTemp("", "faas") // of a short path
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.WriteFile(filepath.Join(dir, "admin.hash"), []byte("x"), 0o600); err != nil { // making one takes seconds
+		t.Fatal(err)
+	}
+	begin := func(site string) error {
+		c := initCommand()
+		c.SetArgs([]string{"--data", dir, "--site", site})
+		c.SilenceErrors, c.SilenceUsage = true, true
+		return c.Execute()
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(dir, "admin.sock")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	site := "http://localhost:" + freePort(t)
+	if err := begin(site); err == nil || !strings.Contains(err.Error(), "a Caddy runs with "+dir+" already") {
+		t.Errorf("beside one that runs: %v", err)
+	}
+	if err := begin(""); err != nil {
+		t.Errorf("without --site: %v", err)
+	}
+	l.Close() // as one that was killed leaves it
+	if err := begin(site); err != nil {
+		t.Errorf("once it has ended: %v", err)
 	}
 }

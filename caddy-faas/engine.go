@@ -21,6 +21,13 @@ type engine struct {
 	provider      faas.Provider
 	orchestration string // the provider module's name
 	registry      *scale.Registry
+	domains       *domains
+	edges         sync.Map // faas.ID -> *edge
+	alerts        alerts
+	past          past
+	peering       *peering
+	capacity      *scale.CapacityWatch
+	feed          *feed
 	log           *zap.Logger
 
 	mu      sync.Mutex
@@ -33,7 +40,20 @@ func newEngine(p faas.Provider, name string, log *zap.Logger) (*engine, error) {
 	if _, ok := p.(faas.Watcher); !ok {
 		return nil, fmt.Errorf("provider %T does not tell what runs: it is no faas.Watcher", p)
 	}
-	return &engine{provider: p, orchestration: name, registry: scale.NewRegistry(p, log, forgetMetrics), log: log}, nil
+	e := &engine{provider: p, orchestration: name, log: log}
+	e.registry = scale.NewRegistry(p, log, e.forget)
+	e.domains = newDomains(e.registry)
+	e.feed = newFeed(e)
+	e.peering = newPeering(e.registry, log)
+	e.capacity = scale.NewCapacityWatch()
+	return e, nil
+}
+
+// forget drops what is kept of a function that is gone.
+func (e *engine) forget(id faas.ID) {
+	e.edges.Delete(id)
+	forgetMetrics(id)
+	e.past.Forget(id)
 }
 
 // start makes the provider obey a. The first start also begins to watch it.
@@ -43,12 +63,17 @@ func (e *engine) start(a *App) error {
 	if err := a.provider.Apply(context.Background(), e.provider, a.settings); err != nil {
 		return err
 	}
+	e.registry.Configure(a.Scale.defaults())
+	e.peering.configure(a.group)
 	e.running = append(e.running, a)
 	if e.cancel == nil {
 		var ctx context.Context
 		ctx, e.cancel = context.WithCancel(context.Background())
+		e.watch.Go(func() { e.remember(ctx) })
+		e.watch.Go(func() { e.peering.run(ctx) })
+		e.watch.Go(func() { e.tellCapacity(ctx) })
 		e.watch.Go(func() {
-			if err := e.provider.(faas.Watcher).Watch(ctx, e.registry); err != nil && ctx.Err() == nil {
+			if err := e.provider.(faas.Watcher).Watch(ctx, &chronicle{engine: e}); err != nil && ctx.Err() == nil {
 				e.log.Error("watching functions ended; the gateway must be restarted", zap.Error(err))
 			}
 		})
@@ -72,6 +97,8 @@ func (e *engine) stop(a *App) error {
 		return nil
 	}
 	old := e.running[len(e.running)-1]
+	e.registry.Configure(old.Scale.defaults())
+	e.peering.configure(old.group)
 	if err := old.provider.Apply(context.Background(), e.provider, old.settings); err != nil {
 		return fmt.Errorf("going back to the earlier configuration: %w", err)
 	}

@@ -3,23 +3,29 @@ package caddyfaas
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
+
+	"github.com/caddy-faas/faas/caddy-faas/internal/faastest"
 )
 
 // asCaddy makes the test binary Caddy itself, so that tests run the real
@@ -27,13 +33,23 @@ import (
 const asCaddy = "FAAS_TEST_AS_CADDY"
 
 // patience bounds every wait for a condition. Nothing is asserted about how long it took.
-const patience = 60 * time.Second
+const patience = faastest.Patience
+
+var (
+	eventually = faastest.Eventually
+	needs      = faastest.Needs
+)
 
 // binDir holds fwatchdog, and caddy: a link to the test binary.
 var binDir string
 
 func TestMain(m *testing.M) {
+	if os.Getenv(askRoots) != "" {
+		printRoots()
+		return
+	}
 	if os.Getenv(asCaddy) != "" {
+		trustTestAmazon()
 		caddycmd.Main()
 		return
 	}
@@ -79,16 +95,8 @@ func runTests(m *testing.M) int {
 	if err == nil {
 		err = os.Symlink(self, filepath.Join(dir, "caddy"))
 	}
-	for pkg, out := range map[string]string{
-		"./watchdog":                 filepath.Join(dir, "fwatchdog"),
-		"./functions/webhookstash":   "functions/webhookstash/handler",
-		"./functions/HostnameIntent": "functions/HostnameIntent/handler",
-	} {
-		if err == nil {
-			build := exec.Command("go", "build", "-o", out, pkg)
-			build.Dir, build.Env, build.Stderr = "..", append(os.Environ(), "CGO_ENABLED=0"), os.Stderr
-			err = build.Run()
-		}
+	if err == nil {
+		err = goBuild("..", "./watchdog", filepath.Join(dir, "fwatchdog"))
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "preparing the tests:", err)
@@ -97,9 +105,31 @@ func runTests(m *testing.M) int {
 	return m.Run()
 }
 
+// goBuild builds as xcaddy.sh does, so that what either has built is the other's too.
+func goBuild(module, pkg, file string) error {
+	build := exec.Command("go", "build", "-C", module, "-trimpath", "-ldflags", "-s -w", "-o", file, pkg)
+	build.Env, build.Stderr = append(os.Environ(), "CGO_ENABLED=0"), os.Stderr
+	return build.Run()
+}
+
+// buildSamples builds the sample functions in their folders.
+var buildSamples = sync.OnceValue(func() error {
+	mains, err := filepath.Glob("../functions/*/main.go")
+	if err == nil && len(mains) == 0 {
+		err = errors.New("there are no sample functions")
+	}
+	for _, main := range mains {
+		name := filepath.Base(filepath.Dir(main))
+		err = errors.Join(err, goBuild("../functions", "./"+name, name+"/handler"))
+	}
+	return err
+})
+
 // gateway is a running Caddy with a state directory of its own.
 type gateway struct {
 	dir, url, admin string
+	password        string   // sent to /system/, if there is one
+	env             []string // more of it
 	cmd             *exec.Cmd
 	log             logBuffer
 	ended           chan struct{}
@@ -109,15 +139,16 @@ type gateway struct {
 func (g *gateway) caddy(args ...string) *exec.Cmd {
 	c := exec.Command(filepath.Join(binDir, "caddy"), args...)
 	c.Dir = g.dir
-	c.Env = append(os.Environ(), asCaddy+"=1", "FAAS_DATA="+g.data(), "FAAS_SITE="+g.url,
+	c.Env = append(os.Environ(), asCaddy+"=1", "FAAS_DATA="+g.data(), "FAAS_SITE="+g.url, "OPENFAAS_URL="+g.url, "OPENFAAS_CONFIG="+filepath.Join(g.dir, "openfaas"),
 		"PATH="+binDir+":"+os.Getenv("PATH"), "XDG_DATA_HOME="+g.dir, "XDG_CONFIG_HOME="+g.dir)
+	c.Env = append(c.Env, g.env...)
 	return c
 }
 
 func (g *gateway) data() string { return filepath.Join(g.dir, "data") }
 
 // newGateway prepares a gateway in a folder of its own. In files, SITE and DATA stand for its address and state directory.
-func newGateway(t *testing.T, files map[string]string) *gateway {
+func newGateway(t testing.TB, files map[string]string) *gateway {
 	t.Helper()
 	// Short, for the admin socket's path; and others may enter, as they may a clone.
 	dir, err := os.MkdirTemp("", "gw")
@@ -136,7 +167,7 @@ func newGateway(t *testing.T, files map[string]string) *gateway {
 	return g
 }
 
-func (g *gateway) write(t *testing.T, name, text string) {
+func (g *gateway) write(t testing.TB, name, text string) {
 	t.Helper()
 	text = strings.NewReplacer("SITE", g.url, "DATA", g.data()).Replace(text)
 	if err := os.WriteFile(filepath.Join(g.dir, name), []byte(text), 0o644); err != nil {
@@ -145,12 +176,13 @@ func (g *gateway) write(t *testing.T, name, text string) {
 }
 
 // start runs the gateway's Caddyfile and waits until it serves.
-func (g *gateway) start(t *testing.T) {
+func (g *gateway) start(t testing.TB) {
 	t.Helper()
 	if err := os.MkdirAll(g.data(), 0o711); err != nil {
 		t.Fatal(err)
 	}
 	g.cmd = g.caddy("run", "--config", "Caddyfile")
+	g.log.reset() // of an earlier run
 	g.cmd.Stdout, g.cmd.Stderr = &g.log, &g.log
 	if err := g.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -175,7 +207,7 @@ func (g *gateway) start(t *testing.T) {
 }
 
 // stop sends a signal and waits for the end.
-func (g *gateway) stop(t *testing.T, s syscall.Signal) {
+func (g *gateway) stop(t testing.TB, s syscall.Signal) {
 	t.Helper()
 	g.cmd.Process.Signal(s) // it may have ended
 	select {
@@ -195,12 +227,14 @@ func (g *gateway) reload(t *testing.T) {
 }
 
 // call sends one request and returns the answer with its body read.
-func (g *gateway) call(t *testing.T, method, path, body string, header ...string) *answer {
+func (g *gateway) call(t testing.TB, method, path, body string, header ...string) *answer {
 	t.Helper()
 	a, err := g.try(t.Context(), method, path, strings.NewReader(body), header...)
 	if err != nil {
 		t.Fatalf("%s %s: %v", method, path, err)
 	}
+	isDescribed(t, method, path, a.StatusCode, a.Header, a.body)
+	isTaken(t, method, path, body, a.StatusCode)
 	return a
 }
 
@@ -213,6 +247,9 @@ func (g *gateway) try(ctx context.Context, method, path string, body io.Reader, 
 	r, err := http.NewRequestWithContext(ctx, method, g.url+path, body)
 	if err != nil {
 		return nil, err
+	}
+	if g.password != "" && strings.HasPrefix(path, "/system/") {
+		r.SetBasicAuth("admin", g.password)
 	}
 	for i := 0; i < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
@@ -303,6 +340,12 @@ func processes(t *testing.T, text string) []int {
 	return pids
 }
 
+// alive tells whether one of these watchdogs still runs.
+func alive(t *testing.T, watchdogs []int) bool {
+	t.Helper()
+	return slices.ContainsFunc(processes(t, filepath.Join(binDir, "fwatchdog")), func(pid int) bool { return slices.Contains(watchdogs, pid) })
+}
+
 // watchdogs are the pids of the gateway's replicas.
 func (g *gateway) watchdogs(t *testing.T) []int {
 	t.Helper()
@@ -321,29 +364,33 @@ func (g *gateway) watchdogs(t *testing.T) []int {
 	return pids
 }
 
-func freePort(t *testing.T) string {
+// lastPort begins anywhere, as other packages' tests may run beside these.
+var lastPort atomic.Uint32
+
+func init() { lastPort.Store(rand.Uint32N(20_000)) }
+
+// freePort is a port that no other test gets, below those that the kernel gives to connections:
+// else one of these could have it before it is listened on, or while a gateway restarts.
+func freePort(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", ":0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		port := fmt.Sprint(10_000 + lastPort.Add(1)%20_000)
+		if l, err := net.Listen("tcp", ":"+port); err == nil {
+			l.Close()
+			return port
+		}
 	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
+	t.Fatal("no port is free")
+	return ""
 }
 
-// eventually waits for a condition.
-func eventually(t *testing.T, what string, ok func() bool) {
+func atoi(t testing.TB, s string) int {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !ok(); {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain until %s", what)
-		}
-		<-time.After(10 * time.Millisecond)
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		t.Fatal(err)
 	}
+	return n
 }
 
 // logBuffer is a log that can be read while it is written.
@@ -356,6 +403,12 @@ func (l *logBuffer) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.Write(p)
+}
+
+func (l *logBuffer) reset() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.b.Reset()
 }
 
 func (l *logBuffer) String() string {

@@ -1,6 +1,7 @@
 package caddyfaas
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -24,7 +25,7 @@ func init() {
 	caddy.RegisterModule(Handler{})
 }
 
-// defaultWait is how long a request waits for a replica.
+// defaultWait is how long a request waits, just after the start, for the provider to tell what there is.
 const defaultWait = 30 * time.Second
 
 // Handler finds out which function a request means, waits until a replica of
@@ -34,38 +35,34 @@ const defaultWait = 30 * time.Second
 // The request and the answer get X-Call-Id (the client's own, if it sent one)
 // and X-Start-Time (Unix nanoseconds). The access log gets the fields
 // function, call_id and, where the request met no ready replica, cold_start
-// (seconds).
+// (seconds); the answer then has X-Faas-Cold-Start (milliseconds).
 //
 // Errors: 400 if the request names no function, 404 if there is none of that
-// name, 413 for a body over the limit, 429 if too many wait, 502 if a replica
-// can't be reached, 503 if none became ready in time; the last three with
-// X-Faas-Reason and Retry-After.
+// name, 409 if it is a job, 413 for a body over the limit, 429 if too many wait, 502 if a replica
+// can't be reached, 503 if none became ready in time, 504 if the function's
+// faas.timeout has passed; 429, 502 and 503 with X-Faas-Reason and Retry-After.
 type Handler struct {
 	// Function names the function that every request goes to: NAME or
 	// NAME.NAMESPACE; placeholders are replaced. Default: what the request says, as
 	// /function/NAME, then the X-Function header, then its Alexa intent.
 	Function string `json:"function,omitempty"`
 
-	// Alexa, if set, sends an Alexa IntentRequest that names no function
-	// otherwise to the function of its intent. Default: none.
+	// Fallback is the function for requests that Function gives to one which does
+	// not exist, as Function github-{faas.verify.event} may. Default: none, 404.
+	Fallback string `json:"fallback,omitempty"`
+
+	// Domains sends each request to the function that claims its host name by the
+	// label faas.domains, whatever its path; 404 if none does. Default: false.
+	Domains bool `json:"domains,omitempty"`
+
+	// Alexa, if set, answers Alexa requests that name no function otherwise, by
+	// the function of their intent. Default: none.
 	Alexa *Alexa `json:"alexa,omitempty"`
 
-	// Wait bounds how long a request waits for a replica. Default: 30s.
+	// Wait bounds how long a request waits for a replica. Default: the function's queue timeout alone does.
 	Wait caddy.Duration `json:"wait,omitempty"`
 
 	engine *engine
-}
-
-// Alexa tells how Alexa requests find their function.
-type Alexa struct {
-	// Intents maps an intent to a function. An intent that isn't here goes to the
-	// function of exactly its name, if that has the label faas.alexa: "true".
-	Intents map[string]string `json:"intents,omitempty"`
-
-	// InsecureSkipVerify accepts requests that Amazon did not sign: anybody who
-	// reaches this route can call every such function. It must be true, since
-	// signatures can't be verified yet.
-	InsecureSkipVerify bool `json:"insecure_skip_verify,omitempty"`
 }
 
 // CaddyModule returns the module's ID and constructor.
@@ -75,9 +72,6 @@ func (Handler) CaddyModule() caddy.ModuleInfo {
 
 // Provision finds the app.
 func (h *Handler) Provision(ctx caddy.Context) error {
-	if h.Wait == 0 {
-		h.Wait = caddy.Duration(defaultWait)
-	}
 	a, err := app(ctx)
 	if err != nil {
 		return err
@@ -88,11 +82,17 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 
 // Validate refuses what can't be meant.
 func (h *Handler) Validate() error {
+	if h.Domains && (h.Function != "" || h.Alexa != nil) {
+		return errors.New("domains: the host names the function, so that no other option can")
+	}
+	if h.Fallback != "" && h.Function == "" {
+		return fmt.Errorf("fallback %s has no use where the request names the function", h.Fallback)
+	}
 	if h.Wait < 0 {
 		return fmt.Errorf("wait %s: want a positive duration", time.Duration(h.Wait))
 	}
-	if h.Alexa != nil && !h.Alexa.InsecureSkipVerify {
-		return errors.New("alexa: the signature of Alexa requests can't be verified yet, so that anybody could call the functions; write insecure_skip_verify to allow that on a route that only trusted clients reach")
+	if h.Alexa != nil {
+		return h.Alexa.validate()
 	}
 	return nil
 }
@@ -107,39 +107,88 @@ type invocationKey struct{}
 
 // ServeHTTP calls the function that the request means.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	begin := time.Now()
-	t, u, err := h.resolve(r)
+	if err := method(w, r); err != nil {
+		return err
+	}
+	untell(r)
+	if h.Alexa != nil {
+		req, err := h.Alexa.request(r)
+		if err != nil {
+			return err
+		}
+		if req != nil {
+			return h.serveAlexa(w, r, next, req)
+		}
+	}
+	c, err := h.resolve(r)
 	if err != nil {
 		return err
 	}
+	return h.call(w, r, next, c)
+}
+
+// called is a function, and the URL that it is to see.
+type called struct {
+	*scale.Target
+	url *url.URL
+}
+
+// invoke sends a request to a replica of a function.
+func (h *Handler) invoke(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, c called) error {
+	begin, t := time.Now(), c.Target
+	if t.Deployment().Job != nil {
+		return uncallable(w, t.ID())
+	}
 	callID := identify(w, r, begin)
 	status := 0
-	var rec caddyhttp.ResponseRecorder
+	var (
+		rec caddyhttp.ResponseRecorder
+		err error
+	)
 	// Deferred, because reverse_proxy panics when a stream breaks.
 	defer func() {
 		if status == 0 && rec != nil {
 			status = rec.Status()
 		}
-		observe(t, cmp.Or(status, http.StatusOK), time.Since(begin))
+		h.engine.observe(t, cmp.Or(status, http.StatusOK), time.Since(begin), err)
 	}()
 	i, err := t.Invoke(r.Context(), time.Duration(h.Wait))
 	defer i.End()
-	annotate(r, t, callID, i)
+	annotate(w, r, t, callID, i)
 	if err == nil {
+		limit := newTimeLimit(t.Rules().Timeout)
 		called := r.WithContext(httptrace.WithClientTrace(
-			context.WithValue(r.Context(), invocationKey{}, &invocation{Invocation: i}), i.Trace()))
-		called.URL = u
+			context.WithValue(limit.context(r.Context()), invocationKey{}, &invocation{Invocation: i}), i.Trace()))
+		defer limit.end()
+		called.URL = c.url
 		body := takeBody(w, called)
 		noReplay(called)
-		rec = caddyhttp.NewResponseRecorder(w, nil, func(_ int, h http.Header) bool {
+		full := 0
+		answer := func(status int, h http.Header) (keep bool) {
+			if body == nil && full < maxFull && replicaFull(status, h) {
+				full++
+				return true
+			}
+			if endless(status, h) {
+				limit.lift()
+				i.Stream()
+			}
 			body.header(h, r)
 			return false
-		})
+		}
 		if body != nil {
 			defer body.end(w)
 		}
-		if err = next.ServeHTTP(rec, called); err == nil {
-			return nil
+		for {
+			rec = caddyhttp.NewResponseRecorder(w, new(bytes.Buffer), answer)
+			if err = next.ServeHTTP(rec, called); err != nil {
+				break
+			}
+			if !rec.Buffered() {
+				return nil
+			}
+			i.Full()
+			forgetAnswer(w.Header())
 		}
 		if err = cmp.Or(i.Err(), err); body != nil {
 			body.header(w.Header(), r)
@@ -148,34 +197,46 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	e := failure(w, t.ID(), err)
 	logCause(r, e, err)
+	if e.StatusCode == http.StatusBadGateway {
+		t.Doubt()
+	}
 	status = e.StatusCode
 	return e
 }
 
-// resolve finds the function that the request means, and the URL that it is to see.
-func (h *Handler) resolve(r *http.Request) (*scale.Target, *url.URL, error) {
+// resolve finds the function that the request means.
+func (h *Handler) resolve(r *http.Request) (called, error) {
 	argument := h.Function
 	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok && argument != "" {
 		argument = repl.ReplaceAll(argument, "")
 	}
 	id, u, ok := route(argument, r)
-	mapped := true
-	if !ok && h.Alexa != nil {
-		var err error
-		if id, mapped, err = h.Alexa.function(r); err != nil {
-			return nil, nil, err
+	switch {
+	case h.Domains:
+		if id, ok = h.engine.domains.owner(r.Context(), r.Host, h.lookupWait()); !ok {
+			return called{}, unclaimed(r)
 		}
-		ok = id != faas.ID{}
+		u = r.URL
+	case !ok:
+		return called{}, unnamed(r)
 	}
-	if !ok {
-		return nil, nil, unnamed(r)
+	t := h.lookup(r, id)
+	if t == nil && h.Fallback != "" {
+		t = h.lookup(r, faas.ParseID(h.Fallback))
 	}
-	t := h.engine.registry.Lookup(r.Context(), id, time.Duration(h.Wait))
-	if t == nil || !mapped && !t.Deployment().Alexa() {
-		return nil, nil, unknown(id, mapped)
+	if t == nil {
+		return called{}, unknown(id)
 	}
-	return t, u, nil
+	return called{t, u}, nil
 }
+
+// lookup finds a function, nil if there is none of the name.
+func (h *Handler) lookup(r *http.Request, id faas.ID) *scale.Target {
+	return h.engine.registry.Lookup(r.Context(), id, h.lookupWait())
+}
+
+// lookupWait is how long a request waits, while the program starts, to hear which functions there are.
+func (h *Handler) lookupWait() time.Duration { return cmp.Or(time.Duration(h.Wait), 30*time.Second) }
 
 // identify gives the request and the answer the headers that OpenFaaS's functions know calls by.
 func identify(w http.ResponseWriter, r *http.Request, begin time.Time) (callID string) {
@@ -184,24 +245,30 @@ func identify(w http.ResponseWriter, r *http.Request, begin time.Time) (callID s
 		callID = uuid.NewString()
 	}
 	start := strconv.FormatInt(begin.UnixNano(), 10)
-	for _, h := range []http.Header{r.Header, w.Header()} {
-		h.Set("X-Call-Id", callID)
-		h.Set("X-Start-Time", start)
+	values := &[4]string{callID, start, callID, start} // one allocation instead of four
+	for i, h := range []http.Header{r.Header, w.Header()} {
+		h["X-Call-Id"], h["X-Start-Time"] = values[2*i:2*i+1:2*i+1], values[2*i+1:2*i+2:2*i+2]
 	}
 	return callID
 }
 
-// annotate adds the call to the access log, and to the placeholders as {http.vars.faas.function}.
-func annotate(r *http.Request, t *scale.Target, callID string, i *scale.Invocation) {
-	name := t.ID().String()
+// annotate adds the call to the access log, to the placeholders as
+// {http.vars.faas.function}, and what it waited for a first replica to the answer.
+func annotate(w http.ResponseWriter, r *http.Request, t *scale.Target, callID string, i *scale.Invocation) {
+	name := t.Name()
 	caddyhttp.SetVar(r.Context(), "faas.function", name)
+	cold := i.ColdStart()
+	if cold > 0 {
+		observeColdStart(t, cold)
+		w.Header().Set("X-Faas-Cold-Start", strconv.FormatInt(cold.Milliseconds(), 10))
+	}
 	log, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields)
 	if !ok {
 		return
 	}
 	log.Set(zap.String("function", name))
 	log.Set(zap.String("call_id", callID))
-	if cold := i.ColdStart(); cold > 0 {
+	if cold > 0 {
 		log.Set(zap.Duration("cold_start", cold))
 	}
 }

@@ -30,9 +30,11 @@ const functions = `functions:
     labels:
       com.openfaas.scale.min: "0"
   alexa:
-    fprocess: cat
+    fprocess: sh -c 'cat >/dev/null; echo "{\"version\":\"1.0\",\"response\":{\"by\":\"alexa\"}}"'
     labels:
       faas.alexa: "true"
+  speaks:
+    fprocess: sh -c 'cat >/dev/null; echo "{\"version\":\"1.0\",\"response\":{\"by\":\"speaks\"}}"'
   fails:
     fprocess: sh -c 'echo no luck >&2; exit 3'
   endless:
@@ -52,6 +54,7 @@ const functions = `functions:
 `
 
 func TestInvoke(t *testing.T) {
+	t.Parallel()
 	g := newSite(t, functions)
 	intent := func(name string) string {
 		return `{"version":"1.0","session":{"application":{"applicationId":"a"}},"request":{"type":"IntentRequest","intent":{"name":"` + name + `"}}}`
@@ -68,15 +71,17 @@ func TestInvoke(t *testing.T) {
 		{"by qualified name", "POST", "/function/echo.openfaas-fn", "hello", nil, 200, "hello", ""},
 		{"by header", "PUT", "/", "hello", []string{"X-Function", "echo"}, 200, "hello", ""},
 		{"by the directive's argument", "PATCH", "/fixed/x", "hello", nil, 200, "hello", ""},
-		{"by Alexa intent", "POST", "/", intent("alexa"), asJSON, 200, intent("alexa"), ""},
-		{"by mapped Alexa intent", "POST", "/", intent("Mapped"), asJSON, 200, intent("Mapped"), ""},
+		{"by Alexa intent", "POST", "/", intent("alexa"), asJSON, 200, `{"by":"alexa"}`, ""},
+		{"by mapped Alexa intent", "POST", "/", intent("Mapped"), asJSON, 200, `{"by":"speaks"}`, ""},
 		{"method and path reach the function", "DELETE", "/function/env/a%2Fb/c?d=e%20f", "", nil, 200, "Http_Path=/a/b/c\n", ""},
 		{"query reaches the function", "GET", "/function/env/?d=e%20f", "", nil, 200, "Http_Query=d=e%20f\n", ""},
 		{"no HTTP_PROXY from outside", "GET", "/function/env", "", []string{"Proxy", "http://evil"}, 200, "Http_Method=GET\n", ""},
+		{"options", "OPTIONS", "/function/env", "", nil, 200, "Http_Method=OPTIONS\n", ""},
+		{"another method", "TRACE", "/function/env", "", nil, 405, "GET, HEAD, POST", ""},
 		{"unknown function", "GET", "/function/nobody", "", nil, 404, "/function/NAME", ""},
 		{"unknown namespace", "GET", "/function/echo.elsewhere", "", nil, 404, "echo.elsewhere", ""},
-		{"unlabelled function by Alexa intent", "POST", "/", intent("echo"), asJSON, 404, "faas.alexa", ""},
-		{"unknown function by Alexa intent", "POST", "/", intent("localhost"), asJSON, 404, "faas.alexa", ""},
+		{"unlabelled function by Alexa intent", "POST", "/", intent("speaks"), asJSON, 200, "Sorry, that did not work.", "unknown"},
+		{"unknown function by Alexa intent", "POST", "/", intent("localhost"), asJSON, 200, "Sorry, that did not work.", "unknown"},
 		{"nothing named", "POST", "/", "x", nil, 400, "X-Function", ""},
 		{"no name in the path", "POST", "/function/", "x", nil, 404, "/function/NAME", ""},
 		{"body over the limit", "POST", "/function/echo", strings.Repeat("x", 1_100_000), nil, 413, "too large", ""},
@@ -93,7 +98,7 @@ func TestInvoke(t *testing.T) {
 			if got := a.Header.Get("X-Faas-Reason"); got != tt.reason {
 				t.Errorf("X-Faas-Reason %q, want %q", got, tt.reason)
 			}
-			if tt.reason != "" && a.Header.Get("Retry-After") == "" {
+			if tt.reason != "" && tt.status != 200 && a.Header.Get("Retry-After") == "" {
 				t.Error("no Retry-After")
 			}
 			if strings.Contains(strings.ToUpper(a.body), "HTTP_PROXY=") {
@@ -114,6 +119,7 @@ func TestInvoke(t *testing.T) {
 
 // A function that answers while it reads gets its whole body, however it is sent.
 func TestLargeBodyIsEchoedWhole(t *testing.T) {
+	t.Parallel()
 	g := newSite(t, stackFile)
 	body := make([]byte, 900_000)
 	if _, err := rand.Read(body); err != nil {
@@ -130,6 +136,7 @@ func TestLargeBodyIsEchoedWhole(t *testing.T) {
 }
 
 func TestCallIsIdentified(t *testing.T) {
+	t.Parallel()
 	g := newSite(t, functions)
 	a := g.call(t, "GET", "/function/env", "")
 	made := a.Header.Get("X-Call-Id")
@@ -162,6 +169,7 @@ func TestCallIsIdentified(t *testing.T) {
 }
 
 func TestFunctionAtZeroIsWokenOnce(t *testing.T) {
+	t.Parallel()
 	g := newSite(t, functions)
 	g.counts(t, `gateway_service_count{function_name="asleep.openfaas-fn"}`, 0)
 	var all sync.WaitGroup
@@ -183,7 +191,9 @@ func TestFunctionAtZeroIsWokenOnce(t *testing.T) {
 
 // A request whose replica dies under it was executed: it is answered 502 and not sent again.
 func TestReplicaThatDiesAnswersOnce(t *testing.T) {
-	g := newSite(t, functions)
+	t.Parallel()
+	hangs := fmt.Sprintf("sleep 4141.%d", os.Getpid()) // unlike any other
+	g := newSite(t, strings.Replace(functions, "exec sleep 1000", "exec "+hangs, 1))
 	work := filepath.Join(g.data(), "local/work/marks.openfaas-fn/1/1/mark.*")
 	marks := func() int {
 		m, err := filepath.Glob(work)
@@ -202,8 +212,8 @@ func TestReplicaThatDiesAnswersOnce(t *testing.T) {
 		}
 		answered <- a
 	}()
-	eventually(t, "the function runs", func() bool { return len(processes(t, "sleep 1000")) > 0 })
-	all := processes(t, "sleep 1000")
+	var all []int
+	eventually(t, "the function runs", func() bool { all = processes(t, hangs); return len(all) > 0 })
 	for _, pid := range g.watchdogs(t) {
 		if children(t, pid, all) {
 			syscall.Kill(pid, syscall.SIGKILL)
@@ -216,14 +226,16 @@ func TestReplicaThatDiesAnswersOnce(t *testing.T) {
 	if n := marks(); n != 2 {
 		t.Errorf("executed %d times, want 2: once before", n)
 	}
-	// It is started again.
-	if a := g.call(t, "GET", "/function/marks", ""); a.StatusCode != 200 || marks() != 3 {
-		t.Errorf("afterwards: %d, executed %d times", a.StatusCode, marks())
+	// It is started again. The dying process may take one more connection before the kernel closes its socket.
+	eventually(t, "it answers again", func() bool { return g.call(t, "GET", "/function/marks", "").StatusCode == 200 })
+	if n := marks(); n != 3 {
+		t.Errorf("executed %d times, want 3: once afterwards", n)
 	}
 }
 
 // Whatever becomes of a request, the rest of its body is never taken for the next one.
 func TestBodyIsNeverARequest(t *testing.T) {
+	t.Parallel()
 	g := newSite(t, functions)
 	host := strings.TrimPrefix(g.url, "http://")
 	smuggled := "GET /function/echo?smuggled HTTP/1.1\r\nHost: " + host + "\r\n\r\n"
@@ -267,6 +279,7 @@ func TestBodyIsNeverARequest(t *testing.T) {
 
 // A body that breaks off is the client's fault.
 func TestBrokenBody(t *testing.T) {
+	t.Parallel()
 	g := newSite(t, functions)
 	host := strings.TrimPrefix(g.url, "http://")
 	c, err := net.Dial("tcp", host)
@@ -302,6 +315,7 @@ func children(t *testing.T, parent int, pids []int) bool {
 // A long-lived server behind the gateway: parts of an answer come as they are
 // written, and an upgraded connection goes both ways.
 func TestStreamsPassThrough(t *testing.T) {
+	t.Parallel()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -348,7 +362,8 @@ func TestStreamsPassThrough(t *testing.T) {
 }
 
 func TestKilledGatewayLeavesNothing(t *testing.T) {
-	const mark = "4242.4242" // unlike any other sleep
+	t.Parallel()
+	mark := fmt.Sprintf("4242.%d", os.Getpid()) // unlike any other sleep
 	g := newSite(t, `functions:
   background:
     fprocess: sh -c 'sleep `+mark+` & wait'
@@ -361,13 +376,13 @@ func TestKilledGatewayLeavesNothing(t *testing.T) {
 		go g.try(ctx, "POST", "/function/"+name, nil)
 	}
 	eventually(t, "both functions run", func() bool { return len(processes(t, mark)) >= 4 })
+	watchdogs := g.watchdogs(t)
 	g.stop(t, syscall.SIGKILL)
-	eventually(t, "no process is left", func() bool {
-		return len(processes(t, mark)) == 0 && len(processes(t, filepath.Join(binDir, "fwatchdog"))) == 0
-	})
+	eventually(t, "no process is left", func() bool { return len(processes(t, mark)) == 0 && !alive(t, watchdogs) })
 }
 
 func TestErrorsAtStart(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name, caddyfile, want string
 	}{

@@ -54,7 +54,7 @@ SITE {
 	handle {
 		faas {
 			alexa {
-				intent Mapped echo
+				intent Mapped speaks
 				insecure_skip_verify
 			}
 		}
@@ -140,6 +140,7 @@ func (h *held) end(t *testing.T) {
 }
 
 func TestReloadKeepsWhatIsUnderWay(t *testing.T) {
+	t.Parallel()
 	g := newSite(t, stackFile)
 	g.call(t, "POST", "/function/echo", "x")
 	before := g.watchdogs(t)
@@ -161,6 +162,7 @@ func TestReloadKeepsWhatIsUnderWay(t *testing.T) {
 }
 
 func TestFiftyReloadsLeakNothing(t *testing.T) {
+	t.Parallel()
 	g := newSite(t, stackFile)
 	g.call(t, "POST", "/function/echo", "x")
 	g.reload(t)
@@ -174,9 +176,10 @@ func TestFiftyReloadsLeakNothing(t *testing.T) {
 
 // A reload with other options, under load: the processes stay, and no request is lost.
 func TestReloadWithOtherOptionsUnderLoad(t *testing.T) {
+	t.Parallel()
 	g := newSite(t, stackFile)
-	g.call(t, "POST", "/function/echo", "x")
-	before := g.watchdogs(t)
+	var before []int
+	eventually(t, "both functions run", func() bool { before = g.watchdogs(t); return len(before) == 2 })
 	stop := make(chan struct{})
 	var sent atomic.Int64
 	var load sync.WaitGroup
@@ -214,6 +217,7 @@ func TestReloadWithOtherOptionsUnderLoad(t *testing.T) {
 
 // A configuration that fails after the functions' part of it was applied changes nothing.
 func TestFailedReloadIsRolledBack(t *testing.T) {
+	t.Parallel()
 	g := newSite(t, stackFile)
 	other, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -242,8 +246,10 @@ func TestFailedReloadIsRolledBack(t *testing.T) {
 }
 
 func TestTerminationLetsRequestsEnd(t *testing.T) {
+	t.Parallel()
 	g := newSite(t, stackFile)
 	h := g.hold(t)
+	watchdogs := g.watchdogs(t)
 	if err := g.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -256,12 +262,13 @@ func TestTerminationLetsRequestsEnd(t *testing.T) {
 	})
 	h.end(t)
 	<-g.ended
-	if left := processes(t, g.data()); len(left) > 0 {
-		t.Errorf("processes %v are left", left)
+	if alive(t, watchdogs) {
+		t.Errorf("of the watchdogs %v some are left", watchdogs)
 	}
 }
 
 func TestTwoSitesShareTheApp(t *testing.T) {
+	t.Parallel()
 	g := newGateway(t, map[string]string{"stack.yml": stackFile})
 	second := "http://localhost:" + freePort(t)
 	g.write(t, "Caddyfile", strings.Replace(site, "EXTRA", "", 1)+second+" {\n\tfaas\n}\n")
@@ -281,6 +288,7 @@ func TestTwoSitesShareTheApp(t *testing.T) {
 }
 
 func TestValidateTouchesNothing(t *testing.T) {
+	t.Parallel()
 	g := newGateway(t, map[string]string{"Caddyfile": strings.Replace(site, "EXTRA", "watchdog /nowhere", 1)})
 	if out, err := g.caddy("validate", "--config", "Caddyfile").CombinedOutput(); err != nil {
 		t.Errorf("validate: %v\n%s", err, out)
@@ -322,6 +330,7 @@ func TestEngineIsReleased(t *testing.T) {
 
 // A site on a unix socket goes through reloads, too.
 func TestReloadOfUnixSocket(t *testing.T) {
+	t.Parallel()
 	g := newGateway(t, map[string]string{"stack.yml": stackFile})
 	text := strings.Replace(strings.Replace(site, "EXTRA", "", 1), "SITE {", "SITE {\n\tbind unix/"+g.dir+"/site.sock", 1)
 	g.write(t, "Caddyfile", text)
@@ -342,6 +351,7 @@ func TestReloadOfUnixSocket(t *testing.T) {
 
 // While a configuration with another data directory takes over, and afterwards, /metrics answers.
 func TestReloadWithOtherData(t *testing.T) {
+	t.Parallel()
 	g := newSite(t, stackFile)
 	g.call(t, "POST", "/function/echo", "x")
 	g.write(t, "Caddyfile", strings.Replace(strings.Replace(site, "EXTRA", "", 1), "data DATA", "data DATA/other", 1))
@@ -362,6 +372,7 @@ func TestReloadWithOtherData(t *testing.T) {
 }
 
 func TestHandoverMustBeFirst(t *testing.T) {
+	t.Parallel()
 	for _, wrappers := range []string{"tls\n\t\t\tfaas_handover", "faas_handover", "http_redirect\n\t\t\tfaas_handover\n\t\t\ttls"} {
 		g := newGateway(t, map[string]string{"Caddyfile": strings.Replace(strings.Replace(site, "EXTRA", "", 1), "faas_handover\n\t\t\ttls", wrappers, 1)})
 		if out, err := g.caddy("validate", "--config", "Caddyfile").CombinedOutput(); err == nil {

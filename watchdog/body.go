@@ -38,14 +38,17 @@ type body struct {
 	timer *time.Timer // nil: not watched
 }
 
-// takeBody replaces the body of the request by one under read_timeout; nil if the request has none. While it is read the answer may
+// takeBody replaces the body of the request by one under read_timeout and of at most so many bytes, if that is not 0; nil if the request has none. While it is read the answer may
 // be written.
-func takeBody(w http.ResponseWriter, r *http.Request) *body {
+func takeBody(w http.ResponseWriter, r *http.Request, most int64) *body {
 	if r.Body == nil || r.Body == http.NoBody {
 		return nil
 	}
 	// Without it net/http would read the body to its end, or for 256 KiB, before it writes the first byte of the answer.
 	http.NewResponseController(w).EnableFullDuplex()
+	if most > 0 {
+		r.Body = &bounded{r.Body, most, requestLimit(most)}
+	}
 	b := &body{ReadCloser: r.Body, conn: connOf(r.Context()), since: time.Now()}
 	b.limit = b.conn.limit
 	r.Body = b
@@ -75,6 +78,7 @@ func (b *body) Read(p []byte) (int, error) {
 		b.conn.Conn.SetReadDeadline(time.Time{})
 		b.eof.Store(true)
 		return n, err
+	case errors.As(err, new(*failure)):
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		err = errBodySlow
 	case errors.Is(err, io.ErrUnexpectedEOF), isNetError(err):

@@ -24,6 +24,8 @@ type config struct {
 	execTimeout  time.Duration
 	lameDuck     time.Duration // 0: drain at once
 	maxInflight  int           // 0: no limit
+	maxRequest   int64         // bytes; 0: no limit
+	maxResponse  int64         // bytes; 0: no limit
 	contentType  string        // "": see answerType
 
 	combineOutput bool
@@ -34,6 +36,8 @@ type config struct {
 
 	port        int // 0: any free port, named in the log
 	metricsPort int // 0: no metrics
+
+	memory *memory // nil: no limit is known; not from the environment
 }
 
 // environment reads variables and keeps the first error.
@@ -53,6 +57,8 @@ func readConfig(lookup func(string) (string, bool)) (*config, error) {
 		writeTimeout: e.duration("write_timeout", 30*time.Second, "no limit"),
 		lameDuck:     e.duration("healthcheck_interval", 3*time.Second, "drain at once"),
 		maxInflight:  e.number("max_inflight", 0, math.MaxInt32, "0 for no limit"),
+		maxRequest:   int64(e.number("max_request", 0, math.MaxInt, "0 for no limit")),
+		maxResponse:  int64(e.number("max_response", 0, math.MaxInt, "0 for no limit")),
 		contentType:  e.get("content_type"),
 
 		combineOutput: e.boolean("combine_output", false),

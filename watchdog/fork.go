@@ -57,6 +57,7 @@ type call struct {
 	held     []byte // a chunk, of which the first n bytes are to be sent
 	n        int
 	sent     int64
+	kills    int  // for the memory limit, before the process started
 	streamed bool // the headers have been sent, so failing means aborting
 
 	once    sync.Once
@@ -66,7 +67,7 @@ type call struct {
 }
 
 func (f *forker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c := &call{forker: f, w: w, r: r, start: time.Now(), stopped: make(chan struct{}), body: takeBody(w, r)}
+	c := &call{forker: f, w: w, r: r, start: time.Now(), stopped: make(chan struct{}), body: takeBody(w, r, f.cfg.maxRequest)}
 	buffer := chunks.Get().(*[]byte)
 	defer chunks.Put(buffer)
 	c.held = *buffer
@@ -96,6 +97,7 @@ func (c *call) run() error {
 		}
 	}
 	c.log.Print("Forking fprocess")
+	c.kills = c.cfg.memory.kills()
 	stdin, rest, err := c.launch(env, early)
 	if err != nil {
 		return err
@@ -256,12 +258,13 @@ func (c *call) failed() error {
 type failure struct {
 	status int
 	text   string
+	reason string // "": none
 }
 
 func (f *failure) Error() string { return f.text }
 
 func execTimeout(limit time.Duration) error {
-	return &failure{http.StatusGatewayTimeout, fmt.Sprintf("exec_timeout of %s exceeded", limit)}
+	return &failure{http.StatusGatewayTimeout, fmt.Sprintf("exec_timeout of %s exceeded", limit), ""}
 }
 
 // finish decides, now that the process has ended by itself, and sends what is still held.
@@ -271,7 +274,8 @@ func (c *call) finish() error {
 		if c.stderr != nil {
 			said = c.stderr.tail
 		}
-		return &failure{http.StatusInternalServerError, strings.TrimRight(fmt.Sprintf("fprocess failed: %v\n%s", err, lastLines(said)), "\n")}
+		text := strings.TrimRight(fmt.Sprintf("fprocess failed: %v\n%s", err, lastLines(said)), "\n")
+		return c.cfg.memory.exceeded(c.kills, http.StatusInternalServerError, &failure{http.StatusInternalServerError, text, ""})
 	}
 	if !c.streamed {
 		c.header()
@@ -313,6 +317,9 @@ func writeError(w http.ResponseWriter, err error) {
 	switch {
 	case errors.As(err, &f):
 		status = f.status
+		if f.reason != "" {
+			w.Header().Set("X-Faas-Reason", f.reason)
+		}
 	case errors.Is(err, errBodySlow):
 		status = http.StatusRequestTimeout
 	case errors.Is(err, errBodyBad), errors.Is(err, errPathNUL):

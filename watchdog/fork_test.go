@@ -207,8 +207,8 @@ func alive(pid int) bool {
 
 func TestExecTimeout(t *testing.T) {
 	t.Parallel()
-	d := startDog(t, "exec_timeout=200ms", `fprocess=sh -c 'echo pid $$ >&2; sleep 100000 & eval "$Http_X_First"; wait'`)
-	d.get("/").want(t, 504, "exec_timeout of 200ms exceeded")
+	d := startDog(t, "exec_timeout=1s", `fprocess=sh -c 'echo pid $$ >&2; sleep 100000 & eval "$Http_X_First"; wait'`)
+	d.get("/").want(t, 504, "exec_timeout of 1s exceeded")
 	groupGone(t, d.printed("pid "))
 	if r := d.do("GET", "/", nil, "X-First", "head -c 100000 /dev/zero"); !errors.Is(r.err, io.ErrUnexpectedEOF) {
 		t.Errorf("time limit while streaming: status %d, %d bytes, error %v", r.status, len(r.body), r.err)
@@ -246,6 +246,7 @@ func TestSilentFunctionIsFlushed(t *testing.T) {
 }
 
 func TestClientGone(t *testing.T) {
+	t.Parallel()
 	for name, start := range map[string]func(*testing.T, ...string) *dog{"unix": startDog, "tcp": startPort} {
 		for what, body := range map[string]int64{"no body": 0, "small body": 1000, "body unread": maxPipe + chunk} {
 			t.Run(name+"/"+what, func(t *testing.T) {
@@ -289,7 +290,7 @@ func TestUnreadBodyIsNoError(t *testing.T) {
 
 func TestBodyTooSlow(t *testing.T) {
 	t.Parallel()
-	d := startDog(t, "read_timeout=200ms", "fprocess=sh -c 'echo pid $$ >&2; cat >/dev/null; sleep 100000'")
+	d := startDog(t, "read_timeout=1s", "fprocess=sh -c 'echo pid $$ >&2; cat >/dev/null; sleep 100000'")
 	for i, head := range []string{"Content-Length: 10\r\n\r\n123", "Content-Length: 100000\r\n\r\n123", "Transfer-Encoding: chunked\r\n\r\n3\r\n123\r\n"} {
 		c := d.mustDial()
 		io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\n"+head)
@@ -302,7 +303,7 @@ func TestBodyTooSlow(t *testing.T) {
 		}
 	}
 	// A function that is slow to read is not the client's fault.
-	d = startDog(t, "read_timeout=300ms", "fprocess=sh -c 'sleep 1; wc -c'")
+	d = startDog(t, "read_timeout=1s", "fprocess=sh -c 'sleep 3; wc -c'")
 	d.do("POST", "/", zeros(6*maxPipe)).want(t, 200, fmt.Sprint(6*maxPipe))
 	c := d.mustDial()
 	io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n")
@@ -339,6 +340,7 @@ func TestHTTP10(t *testing.T) {
 }
 
 func TestMaxInflight(t *testing.T) {
+	t.Parallel()
 	d := startDog(t, "max_inflight=2", "fprocess=sh -c 'echo started >&2; cat'", "suppress_lock=true")
 	var ends []*io.PipeWriter
 	done := make(chan reply, 2)

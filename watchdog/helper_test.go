@@ -44,6 +44,10 @@ func web() {
 		io.Copy(w, r.Body)
 	})
 	http.HandleFunc("/exit", func(http.ResponseWriter, *http.Request) { os.Exit(3) })
+	http.HandleFunc("/oom", func(http.ResponseWriter, *http.Request) {
+		os.WriteFile(os.Getenv("OOM"), []byte("oom_kill 1\n"), 0o600)
+		os.Exit(4)
+	})
 	http.HandleFunc("/hang", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintln(os.Stderr, "hanging")
 		io.Copy(io.Discard, r.Body) // or net/http does not notice that the caller goes away

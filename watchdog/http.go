@@ -46,7 +46,7 @@ func newProxy(cfg *config, c *children, l *logger, path string, env []string) *p
 		FlushInterval:  -1,
 		ErrorLog:       l.Logger,
 		BufferPool:     chunkPool{},
-		ModifyResponse: answered,
+		ModifyResponse: p.answered,
 		ErrorHandler:   p.refuse,
 	}
 	go p.supervise()
@@ -99,6 +99,7 @@ func (p *proxy) rewrite(r *httputil.ProxyRequest) {
 // exchange is one request in mode http, found in its context.
 type exchange struct {
 	start time.Time
+	kills int         // for the memory limit, at the start
 	body  *body       // nil: none
 	timer *time.Timer // nil: no exec_timeout
 }
@@ -106,7 +107,7 @@ type exchange struct {
 type exchangeKey struct{}
 
 func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	x := &exchange{start: time.Now(), body: takeBody(w, r)}
+	x := &exchange{start: time.Now(), kills: p.cfg.memory.kills(), body: takeBody(w, r, p.cfg.maxRequest)}
 	if err := p.ready(); err != nil {
 		w.Header().Set("Retry-After", "1")
 		closeUnread(w, x.body)
@@ -136,7 +137,7 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // answered is called when the headers of the answer are there. What has no end by nature is exempt from exec_timeout from now on.
-func answered(res *http.Response) error {
+func (p *proxy) answered(res *http.Response) error {
 	x := res.Request.Context().Value(exchangeKey{}).(*exchange)
 	media, _, _ := strings.Cut(res.Header.Get("Content-Type"), ";")
 	if x.timer != nil && (res.StatusCode == http.StatusSwitchingProtocols || strings.TrimSpace(media) == "text/event-stream") {
@@ -147,6 +148,12 @@ func answered(res *http.Response) error {
 		if x.body.unread() {
 			res.Header.Set("Connection", "close")
 		}
+		if most := p.cfg.maxResponse; most > 0 {
+			if res.ContentLength > most && res.Request.Method != http.MethodHead {
+				return responseLimit(most)
+			}
+			res.Body = &bounded{res.Body, most, responseLimit(most)}
+		}
 	}
 	return nil
 }
@@ -154,6 +161,7 @@ func answered(res *http.Response) error {
 // refuse answers a request that the process did not answer.
 func (p *proxy) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	x := r.Context().Value(exchangeKey{}).(*exchange)
+	said := err
 	var limit *failure
 	switch cause := context.Cause(r.Context()); {
 	case errors.As(cause, &limit):
@@ -162,11 +170,22 @@ func (p *proxy) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		err = x.body.whyGone()
 	case cause != nil:
 		err = cause
+	case errors.As(err, &limit):
+		err = limit
 	case errors.Is(err, errBodySlow), errors.Is(err, errBodyBad), errors.Is(err, errClientGone):
 	default:
-		err = &failure{http.StatusBadGateway, "the function did not answer: " + err.Error()}
+		var op *net.OpError
+		if errors.As(err, &op) { // the addresses are for the log
+			err = op.Err
+		}
+		err = &failure{http.StatusBadGateway, "the function did not answer: " + err.Error(), ""}
+		err = p.cfg.memory.exceeded(x.kills, http.StatusBadGateway, err)
 	}
-	p.log.Printf("%s %s: %v", r.Method, r.URL.Path, err)
+	first, _, _ := strings.Cut(err.Error(), "\n")
+	if op := (*net.OpError)(nil); errors.As(said, &op) {
+		first += " (" + said.Error() + ")"
+	}
+	p.log.Printf("%s %s: %s", r.Method, r.URL.Path, first)
 	if errors.Is(err, errClientGone) {
 		panic(http.ErrAbortHandler)
 	}

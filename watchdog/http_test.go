@@ -5,9 +5,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -65,6 +67,23 @@ func TestProxyStart(t *testing.T) {
 	os.WriteFile(file, nil, 0o644)
 	d.awaitReady().get("/echo").want(t, 202, "")
 	d.get("/_/health").want(t, 200, "")
+}
+
+// Callers are told what went wrong with the connection, and the log where.
+func TestRefusalWithoutAddress(t *testing.T) {
+	var log bytes.Buffer
+	p := &proxy{cfg: new(config), log: newLogger(&log, true)}
+	r := httptest.NewRequest("GET", "/", nil)
+	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, new(exchange)))
+	w := httptest.NewRecorder()
+	_, err := net.Dial("tcp", "127.0.0.1:1")
+	p.refuse(w, r, fmt.Errorf("dialling: %w", err))
+	if got := w.Body.String(); w.Code != 502 || strings.Contains(got, "127.0.0.1") || !strings.Contains(got, "connection refused") {
+		t.Errorf("%d %s", w.Code, got)
+	}
+	if !strings.Contains(log.String(), "127.0.0.1:1") {
+		t.Errorf("log: %s", &log)
+	}
 }
 
 func TestProxyRestart(t *testing.T) {
@@ -136,8 +155,8 @@ func TestProxyTargetTaken(t *testing.T) {
 
 func TestProxyTimeouts(t *testing.T) {
 	t.Parallel()
-	d := startWeb(t, "exec_timeout=300ms").awaitReady()
-	d.get("/hang").want(t, 504, "exec_timeout of 300ms exceeded")
+	d := startWeb(t, "exec_timeout=1s").awaitReady()
+	d.get("/hang").want(t, 504, "exec_timeout of 1s exceeded")
 	if r := d.get("/half"); !errors.Is(r.err, io.ErrUnexpectedEOF) {
 		t.Errorf("time limit after the beginning: status %d, %q, error %v", r.status, r.body, r.err)
 	}
@@ -154,7 +173,7 @@ func TestProxyTimeouts(t *testing.T) {
 // A client that takes the end of the connection for the end of the answer sees that an answer is incomplete.
 func TestProxyHTTP10(t *testing.T) {
 	t.Parallel()
-	d := startPort(t, "mode=http", "fprocess="+os.Args[0], "FWATCHDOG_HELPER=web", "exec_timeout=300ms").awaitReady()
+	d := startPort(t, "mode=http", "fprocess="+os.Args[0], "FWATCHDOG_HELPER=web", "exec_timeout=1s").awaitReady()
 	c := d.mustDial()
 	io.WriteString(c, "GET /half HTTP/1.0\r\n\r\n")
 	if text, err := io.ReadAll(c); err == nil || !errors.Is(err, syscall.ECONNRESET) {
@@ -178,7 +197,7 @@ func TestProxyClientGone(t *testing.T) {
 // Each event arrives before the next is sent, and the stream outlives exec_timeout.
 func TestProxyEvents(t *testing.T) {
 	t.Parallel()
-	d := startWeb(t, "exec_timeout=200ms").awaitReady()
+	d := startWeb(t, "exec_timeout=1s").awaitReady()
 	file := filepath.Join(t.TempDir(), "f")
 	res, err := d.client.Get("http://function.test/events?file=" + file)
 	if err != nil {
@@ -221,7 +240,8 @@ func shouted(t *testing.T, c io.Writer, in *bufio.Reader) {
 
 // An upgraded connection outlives exec_timeout, and draining waits for it before the function is told to end.
 func TestProxyUpgrade(t *testing.T) {
-	d := startWeb(t, "exec_timeout=200ms", "healthcheck_interval=0").awaitReady()
+	t.Parallel()
+	d := startWeb(t, "exec_timeout=1s", "healthcheck_interval=0").awaitReady()
 	c, in := d.shout()
 	shouted(t, c, in)
 	d.get("/hang").want(t, 504, "")

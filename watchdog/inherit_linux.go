@@ -1,6 +1,9 @@
 package main
 
-import "syscall"
+import (
+	"syscall"
+	"unsafe"
+)
 
 // keepDescriptors lets functions inherit none of the descriptors that the watchdog has inherited.
 func keepDescriptors() {
@@ -9,4 +12,10 @@ func keepDescriptors() {
 	if _, _, errno := syscall.Syscall(closeRange, 3, 0xffffffff, cloexec); errno != 0 {
 		keepListed() // before Linux 5.11
 	}
+}
+
+// limitFiles bounds what the process may have open; the kernel has no way to do so at its start.
+func limitFiles(pid int, files uint64) {
+	limit := syscall.Rlimit{Cur: files, Max: files}
+	syscall.RawSyscall6(syscall.SYS_PRLIMIT64, uintptr(pid), syscall.RLIMIT_NOFILE, uintptr(unsafe.Pointer(&limit)), 0, 0, 0)
 }

@@ -99,6 +99,7 @@ func (d *dog) offspring() []string {
 
 // After 1,000 calls of all kinds nothing is left: no descriptor, no process, no goroutine.
 func TestNothingLeaks(t *testing.T) {
+	t.Parallel()
 	d := startDog(t, "exec_timeout=3s", `fprocess=sh -c 'eval "$Http_X_Do"'`)
 	calls := func(n int) {
 		var wg sync.WaitGroup
@@ -147,6 +148,7 @@ func TestNothingLeaks(t *testing.T) {
 
 // Without a PID namespace too, nothing outlives the watchdog: not what has left its group and session and cleared its environment.
 func TestStraysEnd(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []string{"mode=fork", "mode=http"} {
 		d := startDog(t, mode, "healthcheck_interval=0", `fprocess=sh -c 'env -i setsid sh -c "echo stray \$\$ >&2; exec sleep 100000" & sleep 0.2; test $mode = fork || sleep 100000'`)
 		d.get("/")
@@ -160,6 +162,7 @@ func TestStraysEnd(t *testing.T) {
 
 // As PID 1 the watchdog reaps orphans that others left, and takes none of them for a process of its own.
 func TestReapsOrphansAsPID1(t *testing.T) {
+	t.Parallel()
 	socket := filepath.Join(t.TempDir(), "s")
 	cmd := command(t, testBinary, []string{"fprocess=sh -c 'setsid sh -c \"exit 7\" >/dev/null 2>&1 & setsid sleep 0.01 >/dev/null 2>&1 & echo $Http_X_N'"}, "-socket", socket)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}

@@ -19,7 +19,6 @@ type listener struct {
 	socket                    string // made by listen; "": there is none
 	made                      os.FileInfo
 	unlinked                  sync.Once
-	inherited                 bool
 	readTimeout, writeTimeout time.Duration
 	finishing                 atomic.Bool
 	until                     time.Time     // Accept's own: when it ends, once finishing
@@ -42,7 +41,7 @@ func listen(cfg *config, socket string, fd int) (*listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &listener{Listener: ln, socket: socket, inherited: fd >= 0, readTimeout: cfg.readTimeout, writeTimeout: cfg.writeTimeout, ended: make(chan struct{})}
+	l := &listener{Listener: ln, socket: socket, readTimeout: cfg.readTimeout, writeTimeout: cfg.writeTimeout, ended: make(chan struct{})}
 	if socket != "" {
 		if l.made, err = os.Lstat(socket); err != nil {
 			ln.Close()
@@ -105,18 +104,18 @@ func (l *listener) Accept() (net.Conn, error) {
 			l.setDeadline(l.until)
 		}
 		c, err := l.Listener.Accept()
+		over := errors.Is(err, os.ErrDeadlineExceeded) && !l.until.IsZero() && !time.Now().Before(l.until)
+		if over {
+			c, err = l.queued()
+		}
 		switch {
 		case err == nil:
 			return &conn{Conn: c, readTimeout: l.readTimeout, writeTimeout: l.writeTimeout, fresh: true}, nil
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			if !l.until.IsZero() && !time.Now().Before(l.until) {
-				close(l.ended)
-				return nil, net.ErrClosed
-			}
-			l.setDeadline(l.until)
-		case l.finishing.Load() && errors.Is(err, syscall.EINVAL): // refuse has been called, and the queue is empty
+		case over:
 			close(l.ended)
 			return nil, net.ErrClosed
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			l.setDeadline(l.until)
 		case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
 			time.Sleep(10 * time.Millisecond) // net/http would wait for up to a second
 		default:
@@ -129,20 +128,43 @@ func (l *listener) Accept() (net.Conn, error) {
 const lastCall = 20 * time.Millisecond
 
 // finish ends the listening. Clients that have connected by now are in the kernel's queue and would lose their request if the socket
-// were simply closed: so the socket's name goes first, then Accept empties the queue. An inherited socket, whose name is the parent's,
-// refuses clients instead.
+// were simply closed: so the socket's name goes first, unless it is the parent's, then clients are refused, then Accept empties the queue.
 func (l *listener) finish() {
 	l.unlink()
+	l.refuse()
 	l.finishing.Store(true)
-	if l.inherited {
-		l.refuse()
-	}
 	l.setDeadline(time.Unix(1, 0)) // wakes Accept
 	<-l.ended
 }
 
-// refuse lets nobody connect to a unix socket any more. On Linux those that have are still accepted, and EINVAL ends them; elsewhere it
-// may do nothing.
+// queued accepts who is in a unix socket's queue when lastCall is over: on a loaded machine all of that may pass before Accept, which
+// with its deadline behind it does not even look.
+func (l *listener) queued() (c net.Conn, err error) {
+	ln, ok := l.Listener.(*net.UnixListener)
+	if !ok {
+		return nil, net.ErrClosed // on a port others might come without end
+	}
+	raw, err := ln.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	closed := raw.Control(func(fd uintptr) {
+		syscall.ForkLock.RLock()
+		n, _, failed := syscall.Accept(int(fd))
+		if err = failed; err == nil {
+			syscall.CloseOnExec(n)
+		}
+		syscall.ForkLock.RUnlock()
+		if err == nil {
+			f := os.NewFile(uintptr(n), "client")
+			c, err = net.FileConn(f)
+			f.Close()
+		}
+	})
+	return c, errors.Join(closed, err)
+}
+
+// refuse lets nobody connect to a unix socket any more. On Linux those that have are still accepted; elsewhere it may do nothing.
 func (l *listener) refuse() {
 	ln, ok := l.Listener.(*net.UnixListener)
 	if !ok {

@@ -19,6 +19,9 @@
 //	exec_timeout                the function's time for one request, beyond which the answer is 504 and, in mode fork, the process group is
 //	                            killed. Default: write_timeout. Upgraded connections and event streams that have begun are exempt (http).
 //	max_inflight          0     requests at once; more are answered with 429, X-Faas-Replica-Full: 1 and Retry-After: 1. 0: no limit.
+//	max_request           0     bytes of a request's body; more is answered with 413. 0: no limit.
+//	max_response          0     bytes of an answer's body; beyond them the answer is 502 with X-Faas-Reason: response-limit, or broken off if
+//	                            its beginning has been sent. 0: no limit.
 //	content_type                fork: Content-Type of answers. Unset: the caller's, or told from the answer if there is none or it is a form's.
 //	combine_output        false fork: stderr goes into the answer too.
 //	cgi_headers           true  fork: the request is in the process's variables: see requestEnv.
@@ -35,9 +38,13 @@
 //	-socket PATH      listen on a unix socket (mode 0600) instead of the port
 //	-listen-fd N      listen on an inherited socket, which a parent has bound: its file is left as it is, at the end too
 //	-parent-fd N      an inherited pipe; at its end every process is killed (see The end) and the watchdog ends at once
+//	-oom-fd N         an inherited memory.events or memory.oom_control of the control group that the watchdog is in: a failed request during
+//	                  which the kernel killed there is answered with X-Faas-Reason: memory-limit
+//	-memory-limit X   that limit as such an answer names it
+//	-open-files N     Linux: bounds the open files of each process of the function, from as soon as it runs
 //	-run-healthcheck  ask the watchdog that runs with the same port or -socket; status 0 if it is healthy, 1 if not
 //	-version          print the version
-//	-stage JSON       Linux: prepare mounts, directory and user, then start again without this flag: see stage
+//	-stage STEPS      Linux: prepare limits, mounts, directory and user, then start again without this flag: see stage
 //
 // # Paths
 //
@@ -83,8 +90,11 @@ var version string
 // options are the flags.
 type options struct {
 	socket         string
-	listenFd       int // -1: none
-	parentFd       int // -1: none
+	listenFd       int    // -1: none
+	parentFd       int    // -1: none
+	oomFd          int    // -1: none
+	memoryLimit    string // what oomFd counts against, for messages
+	openFiles      uint64 // of each process of the function; 0: as many as now
 	runHealthcheck bool
 	version        bool
 	stage          string
@@ -97,9 +107,12 @@ func parseFlags(args []string, stderr io.Writer) (*options, error) {
 	f.StringVar(&o.socket, "socket", "", "listen on the unix socket at `PATH` instead of a port")
 	f.IntVar(&o.listenFd, "listen-fd", -1, "listen on the inherited socket `N` instead of a port")
 	f.IntVar(&o.parentFd, "parent-fd", -1, "kill everything and end at the end of the inherited pipe `N`")
+	f.IntVar(&o.oomFd, "oom-fd", -1, "learn from the inherited file `N`, memory.events or memory.oom_control, of kills at the memory limit")
+	f.StringVar(&o.memoryLimit, "memory-limit", "", "name the memory limit as `TEXT`")
+	f.Uint64Var(&o.openFiles, "open-files", 0, "Linux: let each process of the function open `N` files")
 	f.BoolVar(&o.runHealthcheck, "run-healthcheck", false, "ask the running watchdog whether it is healthy")
 	f.BoolVar(&o.version, "version", false, "print the version")
-	f.StringVar(&o.stage, "stage", "", "Linux: apply `JSON` (mounts, directory, user), then start again without this flag")
+	f.StringVar(&o.stage, "stage", "", "Linux: carry out `STEPS` (limits, mounts, directory, user), then start again without this flag")
 	if err := f.Parse(args); err != nil {
 		return nil, err
 	}
@@ -126,7 +139,10 @@ func main() {
 	case o.version:
 		fmt.Println("fwatchdog", versionText())
 	case o.stage != "":
-		err = stage(o.stage, os.Args) // returns only if it failed
+		err = stage(o.stage, os.Args)
+	}
+	switch {
+	case err != nil || o.version:
 	case o.runHealthcheck:
 		err = askHealth(o.socket)
 	default:
@@ -151,6 +167,11 @@ func versionText() string {
 // run is the watchdog's life; a nil error is an orderly end.
 func run(o *options) error {
 	keepDescriptors()
+	// For ps and the kernel's log: after a stage it is called by the number of a descriptor. Elsewhere than on Linux there is no such file.
+	if f, err := os.OpenFile("/proc/self/comm", os.O_WRONLY, 0); err == nil {
+		f.WriteString("fwatchdog")
+		f.Close()
+	}
 	signals, heard := make(chan os.Signal, 2), make(chan struct{})
 	go func() { // beside the rest of the start: it takes a millisecond or more
 		signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
@@ -167,7 +188,10 @@ func run(o *options) error {
 		return fmt.Errorf("the function's program: %w", err)
 	}
 	log := newLogger(os.Stderr, cfg.prefixLogs)
+	cfg.memory = newMemory(o.oomFd, o.memoryLimit)
 	children := newChildren()
+	children.bound(o.openFiles)
+	children.oomAdjust, _ = os.OpenFile("/proc/self/oom_score_adj", os.O_RDWR, 0)
 	ln, err := listen(cfg, o.socket, o.listenFd)
 	if err != nil {
 		return err

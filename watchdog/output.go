@@ -30,7 +30,9 @@ func (c *call) collect() error {
 			return c.drain()
 		}
 		m, err := c.stdout.Read(c.held[c.n:])
-		c.n += m
+		if c.add(m); c.failed() != nil {
+			continue
+		}
 		if err == io.EOF {
 			return c.awaitExit()
 		}
@@ -62,7 +64,7 @@ func (c *call) awaitExit() error {
 		}
 		select {
 		case <-c.proc.exited:
-			return nil
+			return c.failed() // which may be what ended it
 		case <-c.stopped:
 			return c.why
 		case <-silence.C:
@@ -90,10 +92,21 @@ func (c *call) drain() error {
 		if m == 0 {
 			break
 		}
-		c.n += m
+		c.add(m)
+		if err := c.failed(); err != nil {
+			return err
+		}
 		left -= m
 	}
 	return nil
+}
+
+// add counts bytes that were read into held. The call fails when they are too many.
+func (c *call) add(n int) {
+	c.n += n
+	if most := c.cfg.maxResponse; most > 0 && c.sent+int64(c.n) > most {
+		c.fail(responseLimit(most))
+	}
 }
 
 // send sends what is held at once. If the client does not take it the call fails.

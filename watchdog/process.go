@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"syscall"
 )
@@ -56,6 +57,10 @@ type children struct {
 	forking sync.Mutex
 	ended   bool // guarded by forking; killAll was called
 
+	files     uint64   // that a process may open; 0: as many as the watchdog was started with
+	oomAdjust *os.File // nil: all processes are equal to the kernel
+	oomOwn    []byte   // what it says of the watchdog
+
 	mu      sync.Mutex
 	running map[int]*process
 }
@@ -68,13 +73,18 @@ func (c *children) start(path string, argv, env []string, files [3]int, onExit f
 	if c.ended {
 		return nil, errStopped
 	}
+	c.prefer(true)
 	pid, err := syscall.ForkExec(path, argv, &syscall.ProcAttr{
 		Env:   env,
 		Files: []uintptr{uintptr(files[0]), uintptr(files[1]), uintptr(files[2])},
 		Sys:   &syscall.SysProcAttr{Setpgid: true},
 	})
+	c.prefer(false)
 	if err != nil {
 		return nil, fmt.Errorf("starting %s: %w", path, err)
+	}
+	if c.files > 0 {
+		limitFiles(pid, c.files)
 	}
 	p := &process{pid: pid, exited: make(chan struct{}), onExit: onExit}
 	c.mu.Lock()

@@ -78,6 +78,13 @@ func (s *server) invoke(w http.ResponseWriter, r *http.Request) {
 		s.replicaFull(w)
 		return
 	}
+	if most := s.cfg.maxRequest; most > 0 && r.ContentLength > most {
+		b := takeBody(w, r, 0)
+		defer b.end()
+		closeUnread(w, b)
+		writeError(w, requestLimit(most))
+		return
+	}
 	s.function.ServeHTTP(w, r)
 }
 

@@ -23,7 +23,8 @@ import (
 
 // Connections that are idle for longer than every time limit, used or not, still take a POST; so none can be lost on them.
 func TestIdleConnectionsStayOpen(t *testing.T) {
-	d := startPort(t, "fprocess=cat", "read_timeout=200ms", "write_timeout=200ms", "exec_timeout=10s")
+	t.Parallel()
+	d := startPort(t, "fprocess=cat", "read_timeout=1s", "write_timeout=1s", "exec_timeout=1m")
 	unused := d.mustDial()
 	used := d.mustDial()
 	in := map[net.Conn]*bufio.Reader{unused: bufio.NewReader(unused), used: bufio.NewReader(used)}
@@ -40,7 +41,7 @@ func TestIdleConnectionsStayOpen(t *testing.T) {
 	}
 	post(used, "first")
 	for range 2 {
-		time.Sleep(300 * time.Millisecond) // the idle time is what is tested
+		time.Sleep(1200 * time.Millisecond) // the idle time is what is tested
 		post(used, "again")
 	}
 	post(unused, "late")
@@ -49,13 +50,14 @@ func TestIdleConnectionsStayOpen(t *testing.T) {
 
 // Bodies that come in pieces, each request within read_timeout but together far beyond it.
 func TestPacedBodies(t *testing.T) {
-	d := startDog(t, "fprocess=cat", "read_timeout=1s")
+	t.Parallel()
+	d := startDog(t, "fprocess=cat", "read_timeout=5s")
 	for range 3 {
 		body, end := io.Pipe()
 		go func() {
 			for range 4 {
 				io.WriteString(end, "piece ")
-				time.Sleep(100 * time.Millisecond) // the pace is what is tested
+				time.Sleep(500 * time.Millisecond) // the pace is what is tested
 			}
 			end.Close()
 		}()
@@ -66,9 +68,11 @@ func TestPacedBodies(t *testing.T) {
 // Clients that send without a pause through SIGTERM and until the socket is gone lose no request. While draining each answer announces
 // the end of its connection, and the watchdog is unhealthy.
 func TestDrainLosesNothing(t *testing.T) {
+	t.Parallel()
 	for name, start := range map[string]func(*testing.T, ...string) *dog{"unix": startDog, "inherited": startInherited, "tcp": startPort} {
 		t.Run(name, func(t *testing.T) {
-			d := start(t, "fprocess=cat", "healthcheck_interval=700ms")
+			t.Parallel()
+			d := start(t, "fprocess=cat", "healthcheck_interval=2s")
 			var answered, drained atomic.Int64
 			var unready atomic.Bool
 			var wg sync.WaitGroup
@@ -149,6 +153,7 @@ func startInherited(t *testing.T, env ...string) *dog {
 // Whoever has connected to an inherited socket before the watchdog runs is answered; the socket's file outlives the watchdog, and nobody
 // can connect to it then.
 func TestInheritedSocket(t *testing.T) {
+	t.Parallel()
 	for _, end := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
 		socket, f := inheritable(t)
 		early, err := net.Dial("unix", socket)
@@ -183,26 +188,28 @@ func TestInheritedSocket(t *testing.T) {
 
 // A client that is still in the kernel's queue when the listening ends is accepted.
 func TestQueuedClientIsAccepted(t *testing.T) {
-	t.Run("own", func(t *testing.T) {
-		socket := filepath.Join(t.TempDir(), "s")
-		l, err := listen(&config{}, socket, -1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		acceptsQueue(t, l, socket)
-	})
-	t.Run("inherited", func(t *testing.T) {
-		socket, f := inheritable(t)
-		fd, err := syscall.Dup(int(f.Fd()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		l, err := listen(&config{}, "", fd)
-		if err != nil {
-			t.Fatal(err)
-		}
-		acceptsQueue(t, l, socket)
-	})
+	for _, late := range []bool{false, true} {
+		t.Run("own", func(t *testing.T) {
+			socket := filepath.Join(t.TempDir(), "s")
+			l, err := listen(&config{}, socket, -1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			acceptsQueue(t, l, socket, late)
+		})
+		t.Run("inherited", func(t *testing.T) {
+			socket, f := inheritable(t)
+			fd, err := syscall.Dup(int(f.Fd()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			l, err := listen(&config{}, "", fd)
+			if err != nil {
+				t.Fatal(err)
+			}
+			acceptsQueue(t, l, socket, late)
+		})
+	}
 }
 
 // A watchdog that ends leaves its successor's socket alone.
@@ -264,7 +271,7 @@ func TestReadAfterEnd(t *testing.T) {
 	}
 }
 
-func acceptsQueue(t *testing.T, l *listener, socket string) {
+func acceptsQueue(t *testing.T, l *listener, socket string, late bool) {
 	defer l.Close()
 	for range 3 {
 		c, err := net.Dial("unix", socket)
@@ -276,6 +283,10 @@ func acceptsQueue(t *testing.T, l *listener, socket string) {
 	finished := make(chan struct{})
 	go func() { l.finish(); close(finished) }()
 	eventually(t, "the end of the socket", func() bool { return l.finishing.Load() })
+	if late { // Accept was not given the processor in time
+		l.until = time.Now()
+		l.setDeadline(l.until)
+	}
 	accepted := 0
 	for c, err := l.Accept(); ; c, err = l.Accept() {
 		if err != nil {
@@ -296,6 +307,7 @@ func acceptsQueue(t *testing.T, l *listener, socket string) {
 
 // A request in flight at SIGTERM is finished, new connections are refused meanwhile.
 func TestDrainFinishesRequests(t *testing.T) {
+	t.Parallel()
 	d := startDog(t, "fprocess=cat", "healthcheck_interval=0")
 	body, end := io.Pipe()
 	done := make(chan reply)
@@ -316,6 +328,7 @@ func TestDrainFinishesRequests(t *testing.T) {
 }
 
 func TestDrainEndsAtExecTimeout(t *testing.T) {
+	t.Parallel()
 	d := startDog(t, "fprocess=sh -c 'echo pid $$ >&2; sleep 100000'", "healthcheck_interval=0", "exec_timeout=1s")
 	done := make(chan reply)
 	go func() { done <- d.get("/") }()
@@ -329,6 +342,7 @@ func TestDrainEndsAtExecTimeout(t *testing.T) {
 }
 
 func TestSecondSignal(t *testing.T) {
+	t.Parallel()
 	for _, env := range []string{"healthcheck_interval=100000", "healthcheck_interval=0"} {
 		d := startDog(t, env, "exec_timeout=0", "fprocess=sh -c 'echo pid $$ >&2; sleep 100000'")
 		done := make(chan reply)
@@ -349,6 +363,7 @@ func TestSecondSignal(t *testing.T) {
 
 // The end of the parent's pipe ends everything; a function does not inherit the pipe, or it could never end.
 func TestParentGone(t *testing.T) {
+	t.Parallel()
 	for _, env := range []string{"mode=fork", "mode=http"} {
 		r, w, err := os.Pipe()
 		if err != nil {
@@ -393,6 +408,7 @@ func TestSocket(t *testing.T) {
 }
 
 func TestRunHealthcheck(t *testing.T) {
+	t.Parallel()
 	ask := func(d *dog) int {
 		cmd := command(t, testBinary, nil, "-run-healthcheck", "-socket", d.socket)
 		if d.socket == "" {
@@ -526,5 +542,34 @@ func TestMetricsOfAbortedRequest(t *testing.T) {
 	}()
 	if text := string(m.text()); !strings.Contains(text, `http_requests_total{code="499",method="get"} 1`) || m.inflight != 0 {
 		t.Errorf("%s", text)
+	}
+}
+
+// What two servers could read in two ways is refused, so that no request hides in another's body.
+func TestAmbiguousRequests(t *testing.T) {
+	d := startPort(t, "fprocess=cat")
+	const hidden = "GET /hidden HTTP/1.1\r\nHost: x\r\n\r\n"
+	for name, head := range map[string]string{
+		"two lengths":            fmt.Sprintf("Content-Length: 0\r\nContent-Length: %d", len(hidden)),
+		"two lengths in one":     fmt.Sprintf("Content-Length: 0, %d", len(hidden)),
+		"a space before a colon": fmt.Sprintf("Content-Length : 0\r\nContent-Length: %d", len(hidden)),
+		"another encoding":       "Transfer-Encoding: xchunked",
+		"two encodings":          "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity",
+		"a NUL":                  "X-A: \x00",
+		"a bare return":          "X-A: b\rX-B: c",
+		"two hosts":              "Host: y",
+	} {
+		c := d.mustDial()
+		fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: x\r\n%s\r\n\r\n%s", head, hidden)
+		in := bufio.NewReader(c)
+		res, err := http.ReadResponse(in, nil)
+		if err != nil || res.StatusCode < 400 || !res.Close {
+			t.Errorf("%s: %v, %+v", name, err, res)
+			continue
+		}
+		io.Copy(io.Discard, res.Body)
+		if res, err := http.ReadResponse(in, nil); err == nil {
+			t.Errorf("%s: a second answer %s", name, res.Status)
+		}
 	}
 }

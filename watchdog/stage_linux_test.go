@@ -1,38 +1,38 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
 )
 
-func TestParsePlan(t *testing.T) {
-	p, err := parsePlan(`{"mounts":[{"source":"/a","target":"/b","read_only":true}],"proc":true,"dir":"/d","uid":7,"gid":8}`)
-	if err != nil || len(p.Mounts) != 1 || p.Mounts[0] != (bind{"/a", "/b", true}) || !p.Proc || p.Dir != "/d" || p.UID != 7 || p.GID != 8 {
-		t.Errorf("%+v, %v", p, err)
+func TestParseSteps(t *testing.T) {
+	steps, err := parseSteps(`join /c bind-ro '/a b' /t proc user 7 4294967294`)
+	want := []step{{"join", []string{"/c"}, nil}, {"bind-ro", []string{"/a b", "/t"}, nil}, {"proc", nil, nil}, {"user", nil, []int64{7, 1<<32 - 2}}}
+	if err != nil || !reflect.DeepEqual(steps, want) {
+		t.Errorf("%+v, %v", steps, err)
 	}
 	for _, bad := range []string{
-		"", "[]", "{} {}", `{"uid":-1}`, `{"uid":4294967296}`, `{"gid":4294967295}`, `{"uid":"x"}`, `{"user":1}`, `{"dir":"rel"}`,
-		`{"mounts":[{"source":"rel","target":"/b"}]}`, `{"mounts":[{"source":"/a","target":"../b"}]}`, `{"mounts":[{"source":"/a"}]}`,
+		"'", "jump", "user 1", "user -1 1", "user 4294967296 1", "user 1 4294967295", "user x 1", "user 1 1 1", "chdir rel", "bind /a", "bind a /b", "bind /a ../b", "chdir ''",
 	} {
-		if p, err := parsePlan(bad); err == nil {
-			t.Errorf("%s was taken for %+v", bad, p)
+		if steps, err := parseSteps(bad); err == nil {
+			t.Errorf("%s was taken for %+v", bad, steps)
 		}
 	}
 }
 
 func TestWithoutStage(t *testing.T) {
 	for _, args := range [][]string{
-		{"fwatchdog", "-stage", "{}", "-socket", "/s", "-parent-fd", "3"},
-		{"fwatchdog", "-socket", "/s", "--stage", "{}", "-parent-fd", "3"},
-		{"fwatchdog", "-socket", "/s", "-parent-fd", "3", "-stage={}"},
-		{"fwatchdog", "--stage={\"a\":\"=\"}", "-socket", "/s", "-parent-fd", "3"},
+		{"fwatchdog", "-stage", "proc", "-socket", "/s", "-parent-fd", "3"},
+		{"fwatchdog", "-socket", "/s", "--stage", "", "-parent-fd", "3"},
+		{"fwatchdog", "-socket", "/s", "-parent-fd", "3", "-stage=proc"},
+		{"fwatchdog", "--stage=chdir /a=b", "-socket", "/s", "-parent-fd", "3"},
 	} {
 		want := []string{"fwatchdog", "-socket", "/s", "-parent-fd", "3"}
 		if got := withoutStage(args); !slices.Equal(got, want) {
@@ -60,14 +60,10 @@ func needNamespaces(t *testing.T) {
 	}
 }
 
-// staged prepares a watchdog that the plan is applied to, in namespaces of its own.
-func staged(t *testing.T, p plan, env []string, args ...string) *exec.Cmd {
+// staged prepares a watchdog that the steps are applied to, in namespaces of its own.
+func staged(t *testing.T, steps string, env []string, args ...string) *exec.Cmd {
 	t.Helper()
-	text, err := json.Marshal(p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := command(t, testBinary, env, append([]string{"-stage", string(text)}, args...)...)
+	cmd := command(t, testBinary, env, append([]string{"-stage", steps}, args...)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS}
 	return cmd
 }
@@ -103,10 +99,13 @@ func TestStage(t *testing.T) {
 		`cat /proc/1/cmdline | tr "\0" " "; echo; grep " T " /proc/self/mountinfo | cut -d" " -f6; ls ..; echo x >here && echo writable; sleep 100000 & setsid sleep 100000 & ` +
 		`if test -n "$Http_X_Stay"; then wait; fi`
 	show = strings.ReplaceAll(show, "T", target)
-	cmd := staged(t, plan{Mounts: []bind{{secrets, target, true}}, Proc: true, Dir: work, UID: uid, GID: uid},
+	cmd := staged(t, fmt.Sprintf("bind-ro %s %s proc chdir %s user %d %d", secrets, target, work, uid, uid),
 		[]string{"fprocess=sh -c " + singleQuote(show), "exec_timeout=0", "combine_output=true", "TMPDIR=/tmp"}, "-socket", socket, "-parent-fd", "3")
 	cmd.ExtraFiles = []*os.File{r}
 	d := launchDog(t, cmd, socket)
+	if got := read(t, fmt.Sprintf("/proc/%d/comm", cmd.Process.Pid)); got != "fwatchdog\n" {
+		t.Errorf("ps calls it %s", got)
+	}
 	r.Close()
 	answer := d.get("/")
 	answer.want(t, 200, fmt.Sprintf("%d\n%d\n%d\n%s\nsecret\nread-only\n", uid, uid, uid, work))
@@ -147,23 +146,52 @@ func namespaceOf(pid int) []int {
 	return pids
 }
 
+// Secrets are in memory that the function reads and nobody writes, at two places; of a root filesystem that is read-only one mount can be written.
+func TestStageMounts(t *testing.T) {
+	needNamespaces(t)
+	const uid = 1900000001
+	public, err := os.MkdirTemp("/tmp", "s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(public) })
+	os.Chmod(public, 0o755)
+	path := func(name string) string { return filepath.Join(public, name) }
+	for _, name := range []string{"secrets", "usual", "work"} {
+		os.Mkdir(path(name), 0o755)
+	}
+	os.Chown(path("work"), uid, uid)
+	os.WriteFile(path("value"), []byte("sesame\n"), 0o600)
+	steps := fmt.Sprintf("bind P/work P/work tmpfs P/secrets 8192 %[1]d %[1]d secret P/value P/secrets/key %[1]d %[1]d seal P/secrets bind-ro P/secrets P/usual read-only writable P/work proc chdir P/work user %[1]d %[1]d", uid)
+	show := `cat P/secrets/key P/usual/key; stat -c "%a %u" P/secrets P/secrets/key; for dir in P/secrets P/usual P/work /tmp; do chmod 700 $dir 2>/dev/null; touch $dir/new 2>/dev/null && echo yes || echo no; done; cat P/value 2>&1 || true`
+	cmd := staged(t, strings.ReplaceAll(steps, "P/", public+"/"), []string{"fprocess=sh -c " + singleQuote(strings.ReplaceAll(show, "P/", public+"/"))}, "-socket", path("work/s"))
+	d := launchDog(t, cmd, path("work/s"))
+	d.get("/").want(t, 200, fmt.Sprintf("sesame\nsesame\n500 %[1]d\n400 %[1]d\nno\nno\nyes\nno\ncat: %[2]s/value: Permission denied\n", uid, public))
+	for _, name := range []string{"secrets", "usual"} {
+		if left, _ := os.ReadDir(path(name)); len(left) > 0 {
+			t.Errorf("%s is seen outside: %v", name, left)
+		}
+	}
+}
+
 func TestStageFailures(t *testing.T) {
 	needNamespaces(t)
 	for _, tt := range []struct {
-		p    plan
-		step string
+		steps, says string
 	}{
-		{plan{Mounts: []bind{{"/no/such/source", "/tmp", false}}}, "mounting /no/such/source on /tmp"},
-		{plan{Dir: "/no/such/directory"}, "chdir /no/such/directory"},
+		{"bind /no/such/source /tmp", "bind: mounting /no/such/source on /tmp"},
+		{"chdir /no/such/directory", "chdir /no/such/directory"},
+		{"join /no/such/group/cgroup.procs", "join: open /no/such/group/cgroup.procs"},
+		{"secret /no/such/secret /tmp/x 1 1", "secret: open /no/such/secret"},
 	} {
-		cmd := staged(t, tt.p, []string{"fprocess=cat"}, "-socket", "/no/such/s")
+		cmd := staged(t, tt.steps, []string{"fprocess=cat"}, "-socket", "/no/such/s")
 		out, _ := cmd.CombinedOutput()
-		if cmd.ProcessState.ExitCode() != 1 || strings.Count(string(out), "\n") != 1 || !strings.Contains(string(out), tt.step) {
-			t.Errorf("%+v: %v, %q; want status 1 and one line with %q", tt.p, cmd.ProcessState, out, tt.step)
+		if cmd.ProcessState.ExitCode() != 1 || strings.Count(string(out), "\n") != 1 || !strings.Contains(string(out), tt.says) {
+			t.Errorf("%s: %v, %q; want status 1 and one line with %q", tt.steps, cmd.ProcessState, out, tt.says)
 		}
 	}
 	// Without root's powers: the first step fails, and says so.
-	cmd := command(t, plainBinary, []string{"fprocess=cat"}, "-stage", `{"proc":true}`)
+	cmd := command(t, plainBinary, []string{"fprocess=cat"}, "-stage", "proc")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 1900000001, Gid: 1900000001}}
 	if out, _ := cmd.CombinedOutput(); cmd.ProcessState.ExitCode() != 1 || !strings.Contains(string(out), "making mounts private") {
 		t.Errorf("%v, %q", cmd.ProcessState, out)

@@ -56,6 +56,7 @@ func (p *proxy) once() error {
 		c.Close()
 		return p.taken()
 	}
+	kills := p.cfg.memory.kills()
 	proc, logs, err := p.launch(env)
 	if err != nil {
 		return err
@@ -69,6 +70,9 @@ func (p *proxy) once() error {
 		<-l.done
 	}
 	if err := proc.failure(); err != nil {
+		if p.cfg.memory.kills() > kills {
+			err = fmt.Errorf("%w, because the memory limit of %s was exceeded", err, p.cfg.memory.limit)
+		}
 		return err
 	}
 	return errors.New("exit status 0")

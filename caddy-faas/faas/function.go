@@ -63,15 +63,28 @@ type Function struct {
 	// Constraints are placement constraints of the engine.
 	Constraints []string
 	// Limits and Requests are nil when not given.
-	Limits, Requests *Resources
+	Limits, Requests Resources
 	// ReadOnlyRootFilesystem asks for a root filesystem that the function can't write.
 	ReadOnlyRootFilesystem bool
 }
 
-// Resources are amounts in Kubernetes notation ("128Mi", "500m").
-type Resources struct {
-	Memory, CPU string
+// Command is the command line, by whichever of its two names it was given; "" for the image's own.
+func (f *Function) Command() string {
+	if f.Process != "" {
+		return f.Process
+	}
+	return f.Env["fprocess"]
 }
+
+// Resources are amounts in Kubernetes notation ("128Mi", "500m"), by the
+// resource's name: [Memory], [CPU], or one that the engine knows ("nvidia.com/gpu").
+type Resources map[string]string
+
+// The resources that every engine knows.
+const (
+	Memory = "memory"
+	CPU    = "cpu"
+)
 
 // A Deployment is a function as the engine has it now.
 type Deployment struct {
@@ -82,11 +95,30 @@ type Deployment struct {
 	Desired int
 	// Replicas are those that exist, ready or not.
 	Replicas []Replica
+	// Lost are IDs of replicas, some of which may no longer be among Replicas, which have gone without a word, as with their
+	// machine: what they were doing will never be answered.
+	Lost []string
+	// Rolling is set while replicas of an earlier definition serve on.
+	Rolling bool
 	// Failing is set when the last starts failed and the engine waits before the next one.
 	Failing bool
+	// Pending is for how many replicas, of those that there should be, the engine has found no place.
+	Pending int
 	// Reason says why there are fewer ready replicas than desired, or what else ails the
 	// function, in the engine's words; empty when all is well.
 	Reason string
+	// Remarks say what of the definition has no effect here. The function runs all the same.
+	Remarks []string
+	// Job is how the last run of a job stands; nil if requests reach the function. A job has no replicas.
+	Job *Job
+}
+
+// Ails is the reason and the remarks; empty when there are none.
+func (d *Deployment) Ails() string {
+	if d.Reason == "" {
+		return strings.Join(d.Remarks, "; ")
+	}
+	return strings.Join(append([]string{d.Reason}, d.Remarks...), "; ")
 }
 
 // A Replica is one running copy of a function.

@@ -79,7 +79,7 @@ func post(c *http.Client, addr, body string) (string, error) {
 // until waits for an answer to a request on one connection to come from the named server.
 func until(t *testing.T, c net.Conn, r *bufio.Reader, name string) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; {
+	for deadline := time.Now().Add(2 * time.Minute); ; {
 		fmt.Fprint(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi")
 		resp, err := http.ReadResponse(r, nil)
 		if err != nil {

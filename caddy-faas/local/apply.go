@@ -21,6 +21,9 @@ type options struct {
 	watchdog string
 	user     *owner // nil: see lookUp
 	logLines int
+	images   map[string]string // name: folder, absolute
+	watch    bool
+	limits   limits // of functions that name none
 }
 
 // apply makes the engine obey; the first call starts it.
@@ -37,7 +40,7 @@ func (e *Engine) apply(ctx context.Context, next options, s faas.Settings) (err 
 	if next.watchdog, err = findWatchdog(s.Watchdog); err != nil {
 		return err
 	}
-	entries, err := readStack(s.Functions)
+	file, err := readStack(s.Functions)
 	if err != nil {
 		return err
 	}
@@ -46,13 +49,18 @@ func (e *Engine) apply(ctx context.Context, next options, s faas.Settings) (err 
 		err = e.open()
 	}
 	if err == nil {
-		err = e.merge(entries)
+		err = e.merge(file.entries)
 	}
 	if err != nil && before != nil {
 		e.opt.Store(before)
 	}
 	if err == nil {
+		e.stack.Store(file)
 		e.once.Do(func() { close(e.loaded) })
+		select {
+		case e.applied <- struct{}{}:
+		default:
+		}
 	}
 	return err
 }
@@ -91,7 +99,10 @@ func (e *Engine) open() (err error) {
 	if e.weaken != nil {
 		iso = e.weaken(iso)
 	}
-	e.iso = iso
+	e.iso, e.groups = iso, newCgroups(e.dir, iso.mount)
+	if n := e.groups.sweep(); n > 0 {
+		e.log.Warn("killed processes in control groups, left by an earlier gateway", zap.Int("processes", n))
+	}
 	if iso.drop && !iso.mount { // else the stage sees to it
 		refused = errors.Join(refused, e.spawn.do(noNewPrivileges))
 	}
@@ -105,6 +116,8 @@ func (e *Engine) open() (err error) {
 			e.begin(rec)
 		}
 	}
+	e.wg.Add(1)
+	go e.watch()
 	return nil
 }
 
@@ -122,7 +135,11 @@ func users(all map[faas.ID]record) map[int]bool {
 // load reads the records and removes the files that belong to nothing any more.
 func (e *Engine) load(run string, kept records) (map[faas.ID]record, error) {
 	work, tmp := filepath.Join(e.dir, "work"), filepath.Join(e.dir, "tmp")
-	err := errors.Join(os.RemoveAll(tmp), os.MkdirAll(tmp, 0o711), os.MkdirAll(work, 0o711), os.MkdirAll(string(kept), 0o700))
+	err := errors.Join(os.RemoveAll(tmp), os.MkdirAll(tmp, 0o711), os.MkdirAll(work, 0o711),
+		os.MkdirAll(string(kept), 0o700), os.MkdirAll(string(e.secrets), 0o700), os.Chmod(string(e.secrets), 0o700), syncFolder(e.dir))
+	if err == nil {
+		err = dropUnfinished(string(e.secrets))
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -169,15 +186,15 @@ func list(dir string) (names []string) {
 	return names
 }
 
-func readStack(path string) ([]faas.Function, error) {
+func readStack(path string) (*stackFile, error) {
 	if path == "" {
-		return nil, nil
+		return new(stackFile), nil
 	}
-	entries, err := stack.Read(path)
+	entries, files, err := stack.Read(path)
 	if err != nil {
 		return nil, fmt.Errorf("stack file: %w", err)
 	}
-	return entries, nil
+	return &stackFile{path: path, files: files, entries: entries}, nil
 }
 
 // findWatchdog resolves the setting: beside this program, then on PATH.

@@ -12,86 +12,15 @@ import (
 	"github.com/caddy-faas/faas/caddy-faas/faas"
 )
 
+// handlerFile is the program in a function's folder that runs when no command is given.
+const handlerFile = "./handler"
+
 // process is the function's command line.
 func process(fn faas.Function) string {
-	if fn.Process != "" {
-		return fn.Process
+	if command := fn.Command(); command != "" || fn.Handler == "" {
+		return command
 	}
-	return fn.Env["fprocess"]
-}
-
-// blank is what separates words.
-const blank = " \t\r\n"
-
-// skip goes on to the next word. Escaped line ends make none.
-func skip(line string) string {
-	for {
-		line = strings.TrimLeft(line, blank)
-		rest, joined := strings.CutPrefix(line, "\\\n")
-		if !joined {
-			return line
-		}
-		line = rest
-	}
-}
-
-// words splits a command line.
-func words(line string) ([]string, error) {
-	var all []string
-	for skip(line) != "" {
-		text, rest, err := word(line)
-		if err != nil {
-			return nil, err
-		}
-		all, line = append(all, text), rest
-	}
-	if len(all) == 0 || all[0] == "" {
-		return nil, errors.New("it names no command")
-	}
-	return all, nil
-}
-
-// word cuts one word off a command line, as the watchdog would: shell quoting, no shell.
-func word(line string) (text, rest string, err error) {
-	line = skip(line)
-	var b strings.Builder
-	quote, escaped := byte(0), false
-	i := 0
-scan:
-	for ; i < len(line); i++ {
-		c := line[i]
-		switch {
-		case c == 0:
-			return "", "", errors.New("it contains a NUL byte")
-		case escaped:
-			escaped = false
-			if quote == '"' && strings.IndexByte("\"\\$`\n", c) < 0 {
-				b.WriteByte('\\')
-			}
-			if c != '\n' {
-				b.WriteByte(c)
-			}
-		case c == '\\' && quote != '\'':
-			escaped = true
-		case quote != 0 && c == quote:
-			quote = 0
-		case quote != 0:
-			b.WriteByte(c)
-		case c == '\'' || c == '"':
-			quote = c
-		case strings.IndexByte(blank, c) >= 0:
-			break scan
-		default:
-			b.WriteByte(c)
-		}
-	}
-	switch {
-	case quote != 0:
-		return "", "", errors.New("a quote is not closed")
-	case escaped:
-		return "", "", errors.New("a backslash is the last character")
-	}
-	return b.String(), line[i:], nil
+	return handlerFile
 }
 
 // quoted writes words so that the watchdog reads them back as they are.
@@ -111,9 +40,9 @@ func quoted(line []string) string {
 // runs elsewhere.
 func resolve(fn faas.Function) ([]string, error) {
 	if process(fn) == "" {
-		return nil, errors.New("no fprocess: the local provider runs commands, not images")
+		return nil, errors.New("no fprocess (envProcess): the local provider runs commands, not images")
 	}
-	line, err := words(process(fn))
+	line, err := faas.Words(process(fn))
 	if err != nil {
 		return nil, fmt.Errorf("fprocess: %w", err)
 	}

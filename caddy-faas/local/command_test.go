@@ -25,16 +25,16 @@ func TestWords(t *testing.T) {
 		`a'b'"c"\d e`:         {"abcd", "e"},
 		`./a"$b" "$c" | less`: {"./a$b", "$c", "|", "less"},
 	} {
-		got, err := words(line)
+		got, err := faas.Words(line)
 		if err != nil || !slices.Equal(got, want) {
 			t.Errorf("%s: %q, %v; want %q", line, got, err, want)
 		}
-		if again, err := words(quoted(got)); !slices.Equal(again, want) || err != nil {
+		if again, err := faas.Words(quoted(got)); !slices.Equal(again, want) || err != nil {
 			t.Errorf("%s: quoted it reads %q, %v", line, again, err)
 		}
 	}
 	for _, line := range []string{"", "  ", "''", "cat 'x", `cat "x`, `cat \`, "a\x00b", "cat x\x00"} {
-		if got, err := words(line); err == nil {
+		if got, err := faas.Words(line); err == nil {
 			t.Errorf("%q: %q, and no error", line, got)
 		}
 	}
@@ -120,6 +120,9 @@ func TestCaddyfile(t *testing.T) {
 		"local {\n}":                             `{}`,
 		"local {\n user nobody\n log_lines 5\n}": `{"user":"nobody","log_lines":5}`,
 		"local x":                                "!",
+		"local {\n watch off\n}":                 `{"watch":false}`,
+		"local {\n watch on\n}":                  `{"watch":true}`,
+		"local {\n watch never\n}":               "!want on or off",
 		"local {\n log_lines 0\n}":               "!log_lines",
 		"local {\n log_lines\n}":                 "!",
 		"local {\n color red\n}":                 "!unknown option",
@@ -149,7 +152,7 @@ func TestCaddyfile(t *testing.T) {
 
 func TestJoinedLines(t *testing.T) {
 	for _, line := range []string{"\\\n cat", "\\\ncat", " \\\n\\\n cat \\\n", "ca\\\nt"} {
-		if got, err := words(line); err != nil || !slices.Equal(got, []string{"cat"}) {
+		if got, err := faas.Words(line); err != nil || !slices.Equal(got, []string{"cat"}) {
 			t.Errorf("%q: %q, %v", line, got, err)
 		}
 	}

@@ -16,7 +16,9 @@
 // directory:
 //
 //	lock                          held while an engine uses the directory
+//	cgroups                       where control groups may have been made, on Linux, as long as some may be there
 //	functions/NAME.NS.json        one deployment record each, replaced atomically
+//	secrets/NAME.NS               values of secrets, in a folder for the owner alone, replaced atomically
 //	work/NAME.NS/VERSION/SLOT/    working directories
 //	tmp/REPLICA/                  temporary files of one process
 //
@@ -26,13 +28,34 @@
 // socket and hands it to the watchdog. When it is root, RUN/REPLICA is root's:
 // no function can put anything else in the socket's place.
 //
+// # Secrets
+//
+// A function finds its secrets in RUN/REPLICA/secrets, which the variable
+// secret_mount_path names: files of mode 0400 in a folder of mode 0500, of the
+// function's user. With a mount namespace that is memory which nobody else sees
+// and nobody writes, and it is shown at /var/openfaas/secrets, too: an empty
+// folder of this machine that the first such function makes, and that stays, because
+// removing it would take the mounts on it from other gateways' functions.
+// A secret that is created or updated makes a further version of the functions
+// that name it, which rolls. A function of the stack file that names
+// one which doesn't exist waits for it.
+//
 // # The stack file
 //
 // An entry is applied when it differs from the one last applied under its
 // name, so a later change through the API holds until the entry itself is
 // edited; a function that was removed stays away until then, too. Deleting an
 // entry removes the function that came from it. The file is read at each
-// [Provider.Apply], that is at each reload of the configuration.
+// [Provider.Apply], that is at each reload of the configuration, and when it
+// has changed.
+//
+// # Changes while functions run
+//
+// Unless [Provider].Watch is false, the stack file, its environment files and
+// the functions' folders are looked at four times a second. What has changed,
+// and is the same at the next look, is applied: a stack file as at a reload,
+// except that one which can't be read is only reported; a folder by a new version
+// of the same definition, which rolls.
 //
 // # Isolation
 //
@@ -40,7 +63,8 @@
 //
 //   - root on Linux: own PID and mount namespaces per replica, and a user ID
 //     per function (from 1900000000 on). The function's folder is bound read-only,
-//     so that it may be in a folder which that user can't enter.
+//     so that it may be in a folder which that user can't enter. A read-only root
+//     filesystem leaves HOME and TMPDIR writable.
 //   - root without leave for namespaces: the user ID only.
 //   - root of a user namespace that lacks these user IDs, as in a rootless
 //     container: own PID namespaces where permitted; functions run as that root.

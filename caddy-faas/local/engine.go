@@ -31,15 +31,23 @@ type Engine struct {
 	run  string // RUN; set by the first apply
 	log  *zap.Logger
 
-	op      semaphore                 // held to create, update or remove a function, and to apply a configuration
+	secrets secrets
+	mounted string // where functions see their secrets, if mounts are private; tests have another place
+
+	op      semaphore                 // held to create, update or remove a function or a secret, and to apply a configuration
 	started bool                      // guarded by op
 	kept    records                   // set by the first apply
 	held    io.Closer                 // the lock; set by the first apply
 	spawn   spawner                   // set by the first apply
 	iso     isolation                 // set by the first apply
+	groups  *cgroups                  // set by the first apply
 	weaken  func(isolation) isolation // for tests; nil: as much as there is
 	opt     atomic.Value              // options in force
+	offers  atomic.Pointer[catalog]   // nil before the first apply
 	damaged map[faas.ID]error         // records that can't be read; set by the first apply
+
+	stack   atomic.Pointer[stackFile] // in force; stored with op held
+	applied chan struct{}             // a configuration was applied: look at once
 
 	loaded, closed chan struct{} // closed after the first apply, by Close
 	once           sync.Once     // closes loaded
@@ -49,7 +57,7 @@ type Engine struct {
 	functions map[faas.ID]*function
 	removed   map[faas.ID]record // stack file's functions that somebody removed
 	leaving   map[*function]bool // removed ones whose replicas still drain
-	wg        sync.WaitGroup     // the supervisors
+	wg        sync.WaitGroup     // the supervisors and the watcher
 
 	sinkMu sync.RWMutex // read-held while the sink is told something
 	sink   faas.Sink
@@ -58,14 +66,19 @@ type Engine struct {
 var (
 	_ faas.Provider = (*Engine)(nil)
 	_ faas.Watcher  = (*Engine)(nil)
+	_ faas.Logger   = (*Engine)(nil)
+	_ faas.Guard    = (*Engine)(nil)
 	_ io.Closer     = (*Engine)(nil)
+
+	_ faas.SecretStore = (*Engine)(nil)
 )
 
 // newEngine touches nothing outside.
 func newEngine(data string, log *zap.Logger) *Engine {
 	return &Engine{
 		data: data, dir: filepath.Join(data, "local"), log: log,
-		op:     newSemaphore(),
+		secrets: secrets(filepath.Join(data, "local", "secrets")), mounted: secretsPlace,
+		op: newSemaphore(), applied: make(chan struct{}, 1),
 		loaded: make(chan struct{}), closed: make(chan struct{}),
 		functions: map[faas.ID]*function{}, removed: map[faas.ID]record{}, leaving: map[*function]bool{},
 	}
@@ -104,7 +117,11 @@ func (e *Engine) Create(ctx context.Context, fn faas.Function) error {
 	if err := check(fn); err != nil {
 		return fmt.Errorf("creating %s: %w", fn.ID, err)
 	}
+	fn = e.imaged(fn)
 	return e.change(ctx, fn.ID, "creating", func() error {
+		if err := e.possible(fn); err != nil {
+			return err
+		}
 		if e.find(fn.ID) != nil {
 			return faas.ErrExists
 		}
@@ -122,6 +139,7 @@ func (e *Engine) Update(ctx context.Context, fn faas.Function) error {
 	if err := check(fn); err != nil {
 		return fmt.Errorf("updating %s: %w", fn.ID, err)
 	}
+	fn = e.imaged(fn)
 	return e.change(ctx, fn.ID, "updating", func() error {
 		f := e.find(fn.ID)
 		if f == nil {
@@ -132,6 +150,9 @@ func (e *Engine) Update(ctx context.Context, fn faas.Function) error {
 		rec := f.record()
 		if fn.Handler == "" {
 			fn.Handler = rec.Function.Handler
+		}
+		if err := e.possible(fn); err != nil {
+			return err
 		}
 		return f.replace(rec, fn)
 	})
@@ -177,6 +198,7 @@ func (e *Engine) Scale(ctx context.Context, id faas.ID, replicas int) (err error
 	after := before
 	after.Desired = replicas
 	f.set(after) // first, because somebody may be waiting for the replica: the disk takes milliseconds
+	defer f.publish()
 	if err := e.kept.save(after); err != nil {
 		f.set(before)
 		return err
@@ -184,8 +206,8 @@ func (e *Engine) Scale(ctx context.Context, id faas.ID, replicas int) (err error
 	return nil
 }
 
-// change runs one change of the set of functions, alone.
-func (e *Engine) change(ctx context.Context, id faas.ID, doing string, do func() error) error {
+// change runs one change of the set of functions, or of the secrets, alone.
+func (e *Engine) change(ctx context.Context, what fmt.Stringer, doing string, do func() error) error {
 	err := e.op.lock(ctx)
 	if err == nil {
 		err = errClosed
@@ -195,7 +217,7 @@ func (e *Engine) change(ctx context.Context, id faas.ID, doing string, do func()
 		e.op.unlock()
 	}
 	if err != nil {
-		return fmt.Errorf("%s %s: %w", doing, id, err)
+		return fmt.Errorf("%s %s: %w", doing, what, err)
 	}
 	return nil
 }
@@ -229,6 +251,7 @@ func (e *Engine) begin(rec record) {
 	delete(e.removed, f.id)
 	e.mu.Unlock()
 	e.wg.Add(1)
+	f.publish()
 	go f.supervise()
 }
 
@@ -306,6 +329,7 @@ func (e *Engine) Close() error {
 	}
 	e.wg.Wait()
 	e.spawn.end()
+	e.groups.end()
 	return errors.Join(os.Remove(e.run), e.held.Close())
 }
 
@@ -320,11 +344,21 @@ func check(fn faas.Function) error {
 	if fn.Handler != "" && !filepath.IsAbs(fn.Handler) {
 		return fail("handler %q: want an absolute path", fn.Handler)
 	}
-	if fn.Process == "" && fn.Env["fprocess"] == "" {
-		return fail("the local provider runs commands, not images: give fprocess")
+	if fn.IsJob() {
+		return fail("label %s: jobs need the swarm provider; here let cron or a systemd timer run the command itself", faas.LabelJob)
 	}
-	if _, err := words(process(fn)); err != nil {
-		return fail("fprocess: %w", err)
+	if fn.Command() != "" {
+		if _, err := faas.Words(fn.Command()); err != nil {
+			return fail("fprocess: %w", err)
+		}
+	}
+	if _, err := limitsOf(fn, limits{}); err != nil {
+		return fail("%w", err)
+	}
+	for _, s := range secretsOf(fn) {
+		if err := s.Validate(); err != nil {
+			return fail("%w", err)
+		}
 	}
 	for name, value := range fn.Env {
 		if !validEnv(name, value) {
@@ -337,15 +371,8 @@ func check(fn faas.Function) error {
 // clone copies what a caller might change later.
 func clone(fn faas.Function) faas.Function {
 	fn.Env, fn.Labels, fn.Annotations = maps.Clone(fn.Env), maps.Clone(fn.Labels), maps.Clone(fn.Annotations)
+	fn.Limits, fn.Requests = maps.Clone(fn.Limits), maps.Clone(fn.Requests)
 	fn.Secrets, fn.Constraints = slices.Clone(fn.Secrets), slices.Clone(fn.Constraints)
-	if fn.Limits != nil {
-		limits := *fn.Limits
-		fn.Limits = &limits
-	}
-	if fn.Requests != nil {
-		requests := *fn.Requests
-		fn.Requests = &requests
-	}
 	return fn
 }
 

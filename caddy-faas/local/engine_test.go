@@ -48,7 +48,7 @@ func TestEnvironmentIsExactlyWhatIsDeclared(t *testing.T) {
 	env, err := find("env", "")
 	must(t, err)
 	want := []string{
-		"PATH=" + os.Getenv("PATH"), "HOME=" + home, "TMPDIR=" + tmp, "fprocess='" + env + "'", "exec_timeout=7s",
+		"PATH=" + os.Getenv("PATH"), "HOME=" + home, "secret_mount_path=" + filepath.Join(run, "secrets"), "TMPDIR=" + tmp, "fprocess='" + env + "'", "exec_timeout=7s",
 		"healthcheck_interval=0", "cgi_headers=false", "greeting=hello", "world",
 	}
 	got := strings.Split(strings.TrimSuffix(answer, "\n"), "\n")

@@ -9,17 +9,26 @@ import (
 	"github.com/caddy-faas/faas/caddy-faas/faas"
 )
 
+// places are folders of a process, as it sees them.
+type places struct{ home, tmp, secrets string }
+
 // environment is everything that a watchdog is started with.
-func environment(fn faas.Function, command, home, tmp string) []string {
+func environment(fn faas.Function, l limits, command string, in places) []string {
 	env := map[string]string{"PATH": os.Getenv("PATH"), "healthcheck_interval": "1s"}
 	for name, value := range fn.Env {
 		env[name] = value
 	}
 	// Not to be declared otherwise: what a dead gateway left behind is known by these.
-	env["HOME"], env["TMPDIR"] = home, tmp
+	env["HOME"], env["TMPDIR"] = in.home, in.tmp
+	env["secret_mount_path"] = in.secrets // on another machine they may have been elsewhere
 	env["fprocess"] = command
-	if timeout, ok := declaredTimeout(fn); ok {
+	if timeout := fn.Timeout(); timeout > 0 {
 		env["exec_timeout"] = timeout.String()
+	}
+	for name, n := range map[string]int64{"max_request": l.request, "max_response": l.response} {
+		if _, declared := fn.Env[name]; n > 0 && !declared {
+			env[name] = strconv.FormatInt(n, 10)
+		}
 	}
 	var list []string
 	for name, value := range env {
@@ -32,23 +41,15 @@ func validEnv(name, value string) bool {
 	return name != "" && !strings.ContainsAny(name, "=\x00") && !strings.Contains(value, "\x00")
 }
 
-// declaredTimeout is what the label or annotation faas.timeout says.
-func declaredTimeout(fn faas.Function) (time.Duration, bool) {
-	if d, ok := duration(fn.Labels[faas.LabelTimeout]); ok {
-		return d, d > 0
-	}
-	d, ok := duration(fn.Annotations[faas.LabelTimeout])
-	return d, ok && d > 0
-}
-
 // patience is how long a replica may take to end after SIGTERM: its lame duck,
 // its longest execution, and what the watchdog allows on top.
 func patience(fn faas.Function) time.Duration {
 	const unlimited = 10 * time.Minute // in place of no limit
-	run, ok := declaredTimeout(fn)
+	run := fn.Timeout()
+	ok := run > 0
 	for _, name := range []string{"exec_timeout", "write_timeout"} {
 		if !ok {
-			run, ok = duration(fn.Env[name])
+			run, ok = faas.ParseDuration(fn.Env[name])
 		}
 	}
 	switch {
@@ -57,18 +58,9 @@ func patience(fn faas.Function) time.Duration {
 	case run == 0:
 		run = unlimited
 	}
-	lame, ok := duration(fn.Env["healthcheck_interval"])
+	lame, ok := faas.ParseDuration(fn.Env["healthcheck_interval"])
 	if !ok {
 		lame = time.Second
 	}
 	return lame + run + 12*time.Second
-}
-
-// duration reads a Go duration or whole seconds, not negative, as the watchdog does.
-func duration(s string) (time.Duration, bool) {
-	if d, err := time.ParseDuration(s); err == nil {
-		return d, d >= 0
-	}
-	n, err := strconv.ParseInt(s, 10, 32)
-	return time.Duration(n) * time.Second, err == nil && n >= 0
 }

@@ -21,10 +21,12 @@ type function struct {
 	id   faas.ID
 	op   semaphore     // held to change the record
 	kick chan struct{} // something changed
+	over chan struct{} // closed when the last replica has ended and none will follow
 	logs ring
 
 	mu       sync.Mutex // never held while something is told, started or stopped
 	rec      record
+	files    folder // what rec's version was made of; known while the engine watches
 	replicas []*replica
 	ended    bool // every replica must leave: removed, or the engine closes
 	removed  bool
@@ -34,7 +36,7 @@ type function struct {
 }
 
 func newFunction(e *Engine, rec record) *function {
-	f := &function{e: e, id: rec.Function.ID, op: newSemaphore(), kick: make(chan struct{}, 1), rec: rec}
+	f := &function{e: e, id: rec.Function.ID, op: newSemaphore(), kick: make(chan struct{}, 1), over: make(chan struct{}), rec: rec}
 	f.wake()
 	return f
 }
@@ -42,8 +44,10 @@ func newFunction(e *Engine, rec record) *function {
 // supervise starts and stops replicas until the function has ended and the last one has.
 func (f *function) supervise() {
 	defer f.e.left(f)
+	defer close(f.over)
 	versions := map[int]bool{} // those that may have working directories
 	for range f.kick {
+		f.remember()
 		leaving, stale, done := f.reconcile(versions)
 		f.publish()
 		for _, r := range leaving { // after publish: nothing is sent to them any more
@@ -156,6 +160,7 @@ func (f *function) replace(rec record, fn faas.Function) error {
 		return err
 	}
 	f.set(rec)
+	f.publish()
 	f.e.log.Info("function updated", zap.Stringer("function", f.id), zap.Int("version", rec.Version))
 	return nil
 }
@@ -200,6 +205,7 @@ func (f *function) deployment() faas.Deployment {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	d := faas.Deployment{Function: f.rec.Function, Created: f.rec.Created, Desired: f.rec.Desired}
+	d.Remarks = append(f.e.unmet(f.rec.Function), f.e.unmounted(f.rec.Function)...)
 	var ailing *replica
 	earlier := false
 	for _, r := range f.replicas {
@@ -209,21 +215,21 @@ func (f *function) deployment() faas.Deployment {
 		if r.id != "" {
 			d.Replicas = append(d.Replicas, faas.Replica{ID: r.id, Slot: r.slot, Addr: r.addr, Ready: r.ready})
 		}
-		if r.reason != "" && (ailing == nil || r.rec.Version > ailing.rec.Version) {
+		d.Rolling = d.Rolling || r.rec.Version != f.rec.Version
+		if r.reason != "" && r.rec.Version == f.rec.Version && ailing == nil { // what ails an earlier version may be mended in this one
 			ailing = r
 		}
 		earlier = earlier || r.ready && r.rec.Version != f.rec.Version
 	}
 	slices.SortFunc(d.Replicas, func(a, b faas.Replica) int { return a.Slot - b.Slot })
-	switch {
-	case ailing != nil:
+	if ailing != nil {
 		d.Failing = ailing.fails > 1
 		d.Reason = fmt.Sprintf("replica %d: %s", ailing.slot, ailing.reason)
-		if earlier && ailing.rec.Version == f.rec.Version {
+		if earlier {
 			d.Reason = "the earlier version serves on, because the new one does not start: " + d.Reason
 		}
-	case len(f.rec.Function.Secrets) > 0:
-		d.Reason = "the local provider gives no secrets to functions"
+	} else if err := f.e.absent(f.rec.Function); err != nil { // it would not start
+		d.Reason = err.Error()
 	}
 	return d
 }

@@ -2,6 +2,7 @@ package local
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,31 +14,44 @@ import (
 // and says what was refused.
 func probe(watchdog, run string, start func(*exec.Cmd) error) (isolation, error) {
 	root := os.Geteuid() == 0
-	best, least := isolation{pid: true, user: !root}, isolation{}
-	cmd := exec.Command(watchdog, "-version")
 	ids, err := os.ReadFile("/proc/self/uid_map")
 	// Root of a user namespace, as in a rootless container, may have few users to give away.
-	if root && (err != nil || mapped(ids, firstUID)) {
-		best, least = isolation{drop: true, pid: true, mount: true}, isolation{drop: true}
-		plan := stage{Mounts: []mount{{Source: run, Target: run, ReadOnly: true}}, Proc: true, Dir: "/", UID: firstUID, GID: firstUID}
-		// Staged, it asks for the health of a watchdog that isn't there: that fails, but not in the stage.
-		cmd = exec.Command(watchdog, "-stage", plan.String(), "-run-healthcheck", "-socket", filepath.Join(run, "none"))
+	if !root || err == nil && !mapped(ids, firstUID) {
+		best := isolation{pid: true, user: !root}
+		if err := try(best, exec.Command(watchdog, "-version"), start); err != nil {
+			return isolation{}, err
+		}
+		return best, nil
 	}
+	var refused error
+	for _, seal := range []stage{{"read-only", "writable", run}, nil} {
+		steps := append(stage{"bind-ro", run, run, "tmpfs", run, "4096", "0", "0", "seal", run}, seal...)
+		steps.add("proc", "chdir", "/")
+		steps.user(&owner{firstUID, firstUID})
+		best := isolation{drop: true, pid: true, mount: true, seal: seal != nil}
+		// Staged, it asks for the health of a watchdog that isn't there: that fails, but not in the stage.
+		err := try(best, exec.Command(watchdog, "-stage", steps.String(), "-run-healthcheck", "-socket", filepath.Join(run, "none")), start)
+		if refused = errors.Join(refused, err); err == nil {
+			return best, refused
+		}
+	}
+	return isolation{drop: true}, refused
+}
+
+// try starts a command with as much isolation as this.
+func try(iso isolation, cmd *exec.Cmd, start func(*exec.Cmd) error) error {
 	var said bytes.Buffer
 	cmd.Env = []string{}
 	cmd.Stderr = &said
-	cmd.SysProcAttr = best.attributes()
-	err = start(cmd)
+	cmd.SysProcAttr = iso.attributes()
+	err := start(cmd)
 	if err == nil {
 		err = cmd.Wait()
 	}
-	if best.mount && said.Len() > 0 && !bytes.Contains(said.Bytes(), []byte("-stage")) {
-		err = nil
+	if err == nil || iso.mount && said.Len() > 0 && !bytes.Contains(said.Bytes(), []byte("-stage")) {
+		return nil
 	}
-	if err != nil {
-		return least, fmt.Errorf("%w %s", err, bytes.TrimSpace(said.Bytes()))
-	}
-	return best, nil
+	return fmt.Errorf("%w %s", err, bytes.TrimSpace(said.Bytes()))
 }
 
 // mapped tells whether a user ID exists in the user namespace of this uid_map.

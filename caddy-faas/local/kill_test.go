@@ -36,7 +36,8 @@ func beGateway(data string) {
 	if err == nil && os.Getenv("FAAS_TEST_SCRIPT") != "" {
 		f := fn("stray", "sh -c '"+os.Getenv("FAAS_TEST_SCRIPT")+"'")
 		f.Env["mode"] = "http"
-		err = e.Create(background, f)
+		f.Secrets = []string{"s"}
+		err = errors.Join(e.CreateSecret(background, secret("s"), []byte("x")), e.Create(background, f))
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -48,6 +49,12 @@ func beGateway(data string) {
 		f.Annotations = map[string]string{"n": strconv.Itoa(n)}
 		if err = e.Update(background, f); errors.Is(err, faas.ErrNotFound) {
 			err = e.Create(background, f)
+		}
+		if err == nil {
+			value := []byte(strconv.Itoa(n))
+			if err = e.UpdateSecret(background, secret("counter"), value); errors.Is(err, faas.ErrNotFound) {
+				err = e.CreateSecret(background, secret("counter"), value)
+			}
 		}
 		if err != nil {
 			fmt.Println(err)
@@ -140,9 +147,7 @@ func killed(t *testing.T, level string, as *syscall.Credential) {
 	} else {
 		until(t, "nothing is left", func() bool { return len(withCommand(number)) == 0 })
 	}
-	if as != nil {
-		t.Setenv("TMPDIR", base) // as root the runtime directory is another one, but the data directory tells as well
-	}
+	t.Setenv("TMPDIR", base) // if only this start is root's the runtime directory is another one, but the data directory tells as well
 	r := open(t, data)
 	r.weaken = levels[level]
 	must(t, r.apply())
@@ -151,7 +156,7 @@ func killed(t *testing.T, level string, as *syscall.Credential) {
 	until(t, "nothing is left after the next start", func() bool { return len(withCommand(number)) == 0 })
 }
 
-// TestKilledWhileWriting kills a program that writes a record again and again:
+// TestKilledWhileWriting kills a program that writes a record and a secret again and again:
 // what it was told to be kept must be there, whole.
 func TestKilledWhileWriting(t *testing.T) {
 	data := dir(t)
@@ -180,6 +185,11 @@ func TestKilledWhileWriting(t *testing.T) {
 		}
 		if n, err := strconv.Atoi(all[0].Annotations["n"]); err != nil || n < last || n > last+1 {
 			t.Errorf("kept %q, acknowledged %d", all[0].Annotations["n"], last)
+		}
+		value, err := os.ReadFile(r.secrets.path(secret("counter")))
+		must(t, err)
+		if n, err := strconv.Atoi(string(value)); err != nil || n < last || n > last+1 || len(list(string(r.secrets))) != 1 {
+			t.Errorf("the secret is %q, acknowledged %d; kept are %v", value, last, list(string(r.secrets)))
 		}
 		must(t, r.Close())
 	}

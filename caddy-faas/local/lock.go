@@ -24,7 +24,7 @@ func lock(data, dir string) (*os.File, error) {
 		if !errors.Is(err, syscall.EWOULDBLOCK) {
 			return nil, fmt.Errorf("locking the data directory %s: %w", dir, err)
 		}
-		return nil, fmt.Errorf("data directory %s is in use by process %s", data, strings.TrimSpace(string(owner)))
+		return nil, fmt.Errorf("data directory %s is in use by process %s: end that one, or take another directory (`data`; FAAS_DATA in the shipped Caddyfile)", data, strings.TrimSpace(string(owner)))
 	}
 	err = f.Truncate(0)
 	if err == nil {

@@ -1,8 +1,10 @@
 package local
 
 import (
+	"context"
+	"fmt"
+	"slices"
 	"sync"
-	"time"
 
 	"github.com/caddy-faas/faas/caddy-faas/faas"
 )
@@ -10,36 +12,66 @@ import (
 // maxLine is the longest line that a log keeps, in bytes; the rest of a longer one is dropped.
 const maxLine = 8 << 10
 
-// A LogLine is one line that a replica wrote.
-type LogLine struct {
-	Time time.Time
-	// Replica is the ID of the replica.
-	Replica string
-	// Text is the line without its end, and cut at 8 KiB.
-	Text string
-}
-
-// Logs returns the last lines of a function's replicas, past ones included,
-// oldest first: at most log_lines of them, and none for an unknown function.
-func (e *Engine) Logs(id faas.ID) []LogLine {
+// Logs reads the last lines of a function's replicas, past ones included: at
+// most log_lines of them.
+func (e *Engine) Logs(ctx context.Context, id faas.ID, q faas.LogQuery, line func(faas.LogLine) error) error {
 	f := e.find(id)
 	if f == nil {
-		return nil
+		return fmt.Errorf("log of %s: %w", id, faas.ErrNotFound)
 	}
-	return f.logs.snapshot()
+	wanted := func(l faas.LogLine) bool {
+		return (q.Replica == "" || l.Replica == q.Replica) && !l.Time.Before(q.Since)
+	}
+	last := false
+	lines, read, more := f.logs.after(0)
+	lines = slices.DeleteFunc(lines, func(l faas.LogLine) bool { return !wanted(l) })
+	if q.Tail >= 0 {
+		lines = lines[max(0, len(lines)-q.Tail):]
+	}
+	for {
+		for _, l := range lines {
+			if !wanted(l) {
+				continue
+			}
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if err := line(l); err != nil {
+				return err
+			}
+		}
+		if !q.Follow || last {
+			return nil
+		}
+		select {
+		case <-more:
+		case <-f.over:
+			last = true
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		lines, read, more = f.logs.after(read)
+	}
 }
 
 // A ring keeps the last lines.
 type ring struct {
 	mu    sync.Mutex
-	lines []LogLine
+	lines []faas.LogLine
 	next  int
+	total int           // lines ever added
+	more  chan struct{} // closed by the next add; nil: nobody waits
 }
 
 // add appends a line, in place of the oldest once there are n.
-func (r *ring) add(n int, line LogLine) {
+func (r *ring) add(n int, line faas.LogLine) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.total++
+	if r.more != nil {
+		close(r.more)
+		r.more = nil
+	}
 	if len(r.lines) != n && (len(r.lines) > n || r.next != 0) {
 		r.resize(n)
 	}
@@ -57,13 +89,19 @@ func (r *ring) resize(n int) {
 	r.lines, r.next = all[max(0, len(all)-n):], 0
 }
 
-func (r *ring) ordered() []LogLine {
-	all := make([]LogLine, 0, len(r.lines))
+func (r *ring) ordered() []faas.LogLine {
+	all := make([]faas.LogLine, 0, len(r.lines))
 	return append(append(all, r.lines[r.next:]...), r.lines[:r.next]...)
 }
 
-func (r *ring) snapshot() []LogLine {
+// after returns what is kept of the lines after the first n, how many there
+// have been until now, and a channel that is closed when there are more.
+func (r *ring) after(n int) (lines []faas.LogLine, total int, more <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.ordered()
+	if r.more == nil {
+		r.more = make(chan struct{})
+	}
+	all := r.ordered()
+	return all[max(0, len(all)-(r.total-n)):], r.total, r.more
 }

@@ -59,6 +59,7 @@ func fingerprint(fn faas.Function) (string, error) {
 // merge makes the stack file's entries true. A function that can't be changed
 // does not keep the others from it.
 func (e *Engine) merge(entries []faas.Function) error {
+	e.offers.Store(newCatalog(e.options().images, entries))
 	byID := map[faas.ID]faas.Function{}
 	for _, fn := range entries {
 		byID[fn.ID] = fn

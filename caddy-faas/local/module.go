@@ -25,6 +25,15 @@ type Provider struct {
 	User string `json:"user,omitempty"`
 	// LogLines is how many lines of its log are kept for each function. Default: 1000.
 	LogLines int `json:"log_lines,omitempty"`
+	// Images maps names of images to folders: a function that is deployed with
+	// such an image runs in that folder, and without a command its ./handler.
+	Images map[string]string `json:"images,omitempty"`
+	// Watch says whether changes of the stack file and of functions' folders
+	// are applied within a second or so of being made, without a reload.
+	// Default: true.
+	Watch *bool `json:"watch,omitempty"`
+	// Limits are those of functions that name none themselves.
+	Limits Limits `json:"limits,omitzero"`
 }
 
 // CaddyModule says what this module is.
@@ -37,6 +46,16 @@ func (Provider) CaddyModule() caddy.ModuleInfo {
 //	local {
 //		user <name|uid|root>
 //		log_lines <n>
+//		image <name> <folder>
+//		watch <on|off>
+//		limits {
+//			memory <quantity>
+//			cpu <quantity>
+//			open_files <n>
+//			processes <n>
+//			request <quantity>
+//			response <quantity>
+//		}
 //	}
 func (p *Provider) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the provider's name
@@ -45,6 +64,18 @@ func (p *Provider) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	}
 	for d.NextBlock(0) {
 		option := d.Val()
+		if option == "image" {
+			if err := p.unmarshalImage(d); err != nil {
+				return err
+			}
+			continue
+		}
+		if option == "limits" {
+			if err := p.Limits.unmarshal(d); err != nil {
+				return err
+			}
+			continue
+		}
 		var value string
 		if !d.AllArgs(&value) {
 			return d.ArgErr()
@@ -58,10 +89,31 @@ func (p *Provider) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 				return d.Errf("log_lines %q: want a number from 1", value)
 			}
 			p.LogLines = n
+		case "watch":
+			on := value == "on"
+			if !on && value != "off" {
+				return d.Errf("watch %q: want on or off", value)
+			}
+			p.Watch = &on
 		default:
-			return d.Errf("unknown option %q of the local provider: want user or log_lines", option)
+			return d.Errf("unknown option %q of the local provider: want user, log_lines, image, watch or limits", option)
 		}
 	}
+	return nil
+}
+
+func (p *Provider) unmarshalImage(d *caddyfile.Dispenser) error {
+	var name, folder string
+	if !d.AllArgs(&name, &folder) {
+		return d.ArgErr()
+	}
+	if _, twice := p.Images[name]; twice {
+		return d.Errf("image %s is given twice", name)
+	}
+	if p.Images == nil {
+		p.Images = map[string]string{}
+	}
+	p.Images[name] = folder
 	return nil
 }
 
@@ -70,7 +122,8 @@ func (p *Provider) Validate() error {
 	if p.LogLines < 0 {
 		return fmt.Errorf("log_lines %d: want a number from 1", p.LogLines)
 	}
-	return nil
+	_, err := p.Limits.parse()
+	return err
 }
 
 // Identity names what must exist only once: the data directory.
@@ -92,7 +145,16 @@ func (p *Provider) Apply(ctx context.Context, e faas.Provider, s faas.Settings) 
 	if err != nil {
 		return fmt.Errorf("local provider: %w", err)
 	}
-	next := options{user: user, logLines: p.LogLines}
+	bounds, err := p.Limits.parse()
+	if err != nil {
+		return fmt.Errorf("local provider: %w", err)
+	}
+	next := options{user: user, logLines: p.LogLines, images: map[string]string{}, watch: p.Watch == nil || *p.Watch, limits: bounds}
+	for name, folder := range p.Images {
+		if next.images[name], err = filepath.Abs(folder); err != nil {
+			return fmt.Errorf("local provider: image %s: %w", name, err)
+		}
+	}
 	if next.logLines == 0 {
 		next.logLines = 1000
 	}

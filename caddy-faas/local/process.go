@@ -14,6 +14,8 @@ import (
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+
+	"github.com/caddy-faas/faas/caddy-faas/faas"
 )
 
 // running is one watchdog process.
@@ -28,6 +30,9 @@ type running struct {
 	hint   string // what may have kept it from starting
 	alone  bool   // it has a PID namespace: nothing outlives it
 	cmd    *exec.Cmd
+	group  *cgroup // nil: none
+	limits limits
+	meter  meter
 	parent *os.File // the watchdog ends, and all that it started, once this is closed
 	output *os.File
 
@@ -80,7 +85,7 @@ func (p *running) read() {
 
 // line keeps and forwards one line.
 func (p *running) line(text string) {
-	p.f.logs.add(p.e.options().logLines, LogLine{Time: time.Now(), Replica: p.id, Text: text})
+	p.f.logs.add(p.e.options().logLines, faas.LogLine{Time: time.Now(), Replica: p.id, Text: text})
 	own, level := unprefixed(text)
 	p.mu.Lock()
 	if level == zap.DebugLevel && (strings.HasPrefix(own, "fprocess has ended: ") || strings.HasPrefix(own, "fprocess can't be started: ")) {
@@ -90,7 +95,9 @@ func (p *running) line(text string) {
 		default:
 		}
 	}
-	p.last = append(p.last[max(0, len(p.last)-4):], own[:min(len(own), 300)])
+	if level != zap.DebugLevel || !strings.HasPrefix(own, "Started fprocess") { // that it was started is no reason why it ended
+		p.last = append(p.last[max(0, len(p.last)-4):], own[:min(len(own), 300)])
+	}
 	p.mu.Unlock()
 	select {
 	case p.spoke <- struct{}{}:
@@ -195,7 +202,10 @@ func (p *running) kill() {
 
 // clean removes what belongs to the process alone.
 func (p *running) clean() {
-	err := removeRuntime(p.dir)
+	err := p.group.remove()
+	if err == nil {
+		err = removeRuntime(p.dir)
+	}
 	if err == nil {
 		err = os.RemoveAll(p.tmp)
 	}

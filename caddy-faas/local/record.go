@@ -2,9 +2,7 @@ package local
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -48,9 +46,6 @@ func (r records) load() (all map[faas.ID]record, bad map[faas.ID]error, err erro
 	for _, entry := range entries {
 		path := filepath.Join(string(r), entry.Name())
 		if !strings.HasSuffix(path, ".json") {
-			if strings.HasPrefix(entry.Name(), "tmp-") {
-				err = errors.Join(err, os.Remove(path))
-			}
 			continue
 		}
 		rec, e := read(path)
@@ -63,7 +58,7 @@ func (r records) load() (all map[faas.ID]record, bad map[faas.ID]error, err erro
 		}
 		all[rec.Function.ID] = rec
 	}
-	return all, bad, err
+	return all, bad, dropUnfinished(string(r))
 }
 
 func read(path string) (record, error) {
@@ -89,41 +84,13 @@ func (r records) save(rec record) (err error) {
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(string(r), "tmp-")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(data, '\n'))
-	if err == nil {
-		err = f.Sync()
-	}
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), r.path(rec.Function.ID))
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return r.sync()
+	return keepFile(string(r), filepath.Base(r.path(rec.Function.ID)), append(data, '\n'))
 }
 
 // drop deletes a record for good.
 func (r records) drop(id faas.ID) error {
-	err := os.Remove(r.path(id))
-	if err == nil || errors.Is(err, fs.ErrNotExist) {
-		err = r.sync()
-	}
-	if err != nil {
+	if err := dropFile(string(r), filepath.Base(r.path(id))); err != nil {
 		return fmt.Errorf("deleting the deployment record of %s: %w", id, err)
 	}
 	return nil
-}
-
-// sync makes the folder's entries outlive a crash.
-func (r records) sync() error {
-	dir, err := os.Open(string(r))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }

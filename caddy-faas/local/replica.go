@@ -32,6 +32,7 @@ type replica struct {
 
 	// Guarded by f.mu. The first two are of the present process, empty when there is none.
 	id, addr string
+	process  *running
 	ready    bool
 	served   bool   // it has been ready
 	fails    int    // failed starts in a row
@@ -65,7 +66,8 @@ func (r *replica) live() error {
 		return err
 	}
 	defer p.clean()
-	r.change(func() { r.id, r.addr = p.id, "unix/"+p.socket })
+	r.change(func() { r.id, r.addr, r.process = p.id, "unix/"+p.socket, p })
+	defer r.change(func() { r.process = nil })
 	deadline := time.NewTimer(startTimeout)
 	defer deadline.Stop()
 	served, ready, pause := false, false, minPause
@@ -155,6 +157,9 @@ func (r *replica) change(do func()) {
 
 // failure describes an exit that nobody asked for.
 func (p *running) failure() error {
+	if p.group.kills() > 0 {
+		p.hint = fmt.Sprintf(" (its memory limit of %s was exceeded)", p.limits.memoryText)
+	}
 	if p.err == nil {
 		return errors.New("exit status 0" + p.lastWords() + p.hint)
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -106,13 +107,18 @@ func TestFailing(t *testing.T) {
 			r := begin(t)
 			watch := faastest.Record(t, r, nil)
 			test.f.ID = fn("f", "").ID
-			must(t, r.Create(background, test.f))
-			must(t, r.Create(background, fn("other", "cat")))
+			r.listed(t, test.f, fn("other", "cat"))
 			watch.Until(t, "failing, and why", func(now map[faas.ID]faas.Deployment) bool {
 				d := now[test.f.ID]
 				return d.Failing && strings.Contains(d.Reason, test.want)
 			})
 			watch.UntilReady(t, fn("other", "").ID, 1)
+			mended := fn("f", "cat")
+			mended.Handler = folder
+			must(t, r.Update(background, mended))
+			if d := watch.Deployment(test.f.ID); d.Failing || d.Reason != "" {
+				t.Errorf("as soon as it is replaced: failing %t, %s", d.Failing, d.Reason)
+			}
 		})
 	}
 }
@@ -123,7 +129,10 @@ func TestRecovers(t *testing.T) {
 	watch := faastest.Record(t, r, nil)
 	f := fn("f", "late")
 	f.Handler = folder
-	must(t, r.Create(background, f))
+	if err := r.Create(background, f); !errors.Is(err, faas.ErrInvalid) || !strings.Contains(err.Error(), `"late" not found`) {
+		t.Errorf("created through the API: %v", err)
+	}
+	r.listed(t, f)
 	watch.Until(t, "failing", func(now map[faas.ID]faas.Deployment) bool { return now[f.ID].Failing })
 	script(t, folder, "late", "cat")
 	watch.UntilReady(t, f.ID, 1)
@@ -224,12 +233,15 @@ func TestBrokenUpdateKeepsTheOldVersion(t *testing.T) {
 	r := begin(t)
 	watch := faastest.Record(t, r, nil)
 	f := fn("echo", "cat")
-	must(t, r.Create(background, f))
+	r.listed(t, f)
 	must(t, r.Scale(background, f.ID, 2))
 	watch.UntilReady(t, f.ID, 2)
 	broken := f
 	broken.Process = "no-such-program"
-	must(t, r.Update(background, broken))
+	if err := r.Update(background, broken); !errors.Is(err, faas.ErrInvalid) {
+		t.Errorf("updated through the API: %v", err)
+	}
+	r.listed(t, broken)
 	watch.Until(t, "the old one serves, and why", func(now map[faas.ID]faas.Deployment) bool {
 		d := now[f.ID]
 		return d.Failing && faastest.Ready(d) == 2 && strings.Contains(d.Reason, "the earlier version serves on") &&
@@ -244,10 +256,10 @@ func TestBrokenUpdateKeepsTheOldVersion(t *testing.T) {
 	}
 	again := broken
 	again.Process = "no-such-program-either"
-	must(t, r.Update(background, again))
+	r.listed(t, again)
 	must(t, r.Update(background, f))
 	watch.UntilReady(t, f.ID, 2)
-	must(t, r.Update(background, broken))
+	r.listed(t, broken)
 	must(t, r.Scale(background, f.ID, 0))
 	watch.UntilReady(t, f.ID, 0)
 	must(t, r.Remove(background, f.ID))
@@ -306,27 +318,81 @@ func TestLogs(t *testing.T) {
 		ask(t, watch, f, "")
 	}
 	until(t, "the log is full of what it said", func() bool {
-		lines := r.Logs(f.ID)
+		lines := logged(t, r.Engine, f.ID, faas.LogQuery{Tail: -1})
 		return len(lines) == 20 && r.log.FilterMessage("function log").FilterField(zapText("line 9")).Len() == 5
 	})
-	for _, line := range r.Logs(f.ID) {
+	for _, line := range logged(t, r.Engine, f.ID, faas.LogQuery{Tail: -1}) {
 		if len(line.Text) > maxLine || line.Replica == "" || line.Time.IsZero() {
 			t.Errorf("line of %d bytes by %q at %s", len(line.Text), line.Replica, line.Time)
 		}
 	}
 }
 
+// logged is what a query without Follow answers.
+func logged(t *testing.T, e *Engine, id faas.ID, q faas.LogQuery) (lines []faas.LogLine) {
+	t.Helper()
+	must(t, e.Logs(t.Context(), id, q, func(l faas.LogLine) error {
+		lines = append(lines, l)
+		return nil
+	}))
+	return lines
+}
+
+func TestLogsFollow(t *testing.T) {
+	r := begin(t)
+	must(t, r.apply())
+	watch := faastest.Record(t, r, nil)
+	f := fn("writer", "sh -c 'cat >&2'")
+	must(t, r.Create(background, f))
+	ask(t, watch, f, "before")
+	until(t, "the line is kept", func() bool {
+		return slices.ContainsFunc(logged(t, r.Engine, f.ID, faas.LogQuery{Tail: -1}), ends("before"))
+	})
+	since := time.Now()
+	got, done := make(chan faas.LogLine), make(chan error, 1)
+	go func() {
+		done <- r.Logs(background, f.ID, faas.LogQuery{Tail: -1, Follow: true, Since: since}, func(l faas.LogLine) error {
+			got <- l
+			return nil
+		})
+	}()
+	ask(t, watch, f, "after")
+	for l := range got {
+		if ends("before")(l) {
+			t.Error("a line from before the beginning")
+		}
+		if ends("after")(l) {
+			break
+		}
+	}
+	must(t, r.Remove(background, f.ID))
+	go func() {
+		for range got { // what it says at its end
+		}
+	}()
+	must(t, <-done)
+	close(got)
+	if err := r.Logs(background, f.ID, faas.LogQuery{}, nil); !errors.Is(err, faas.ErrNotFound) {
+		t.Errorf("the log of a removed function: %v", err)
+	}
+}
+
+func ends(text string) func(faas.LogLine) bool {
+	return func(l faas.LogLine) bool { return strings.HasSuffix(l.Text, text) }
+}
+
 func TestRing(t *testing.T) {
 	var r ring
 	add := func(n int, texts ...string) {
 		for _, text := range texts {
-			r.add(n, LogLine{Text: text})
+			r.add(n, faas.LogLine{Text: text})
 		}
 	}
 	want := func(want string) {
 		t.Helper()
 		got := ""
-		for _, line := range r.snapshot() {
+		lines, _, _ := r.after(0)
+		for _, line := range lines {
 			got += line.Text
 		}
 		if got != want {

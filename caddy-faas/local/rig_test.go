@@ -88,6 +88,14 @@ func open(t testing.TB, data string) *rig {
 
 func (r *rig) apply() error { return r.provider.Apply(background, r.Engine, r.settings) }
 
+// listed applies a stack file with these entries, which is not checked as calls of the API are.
+func (r *rig) listed(t *testing.T, entries ...faas.Function) {
+	t.Helper()
+	r.op.take()
+	defer r.op.unlock()
+	must(t, r.merge(entries))
+}
+
 // again closes the engine and opens another one on the same directory.
 func (r *rig) again(t *testing.T) *rig {
 	t.Helper()
@@ -128,20 +136,7 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// until waits for a condition.
-func until(t testing.TB, what string, is func() bool) {
-	t.Helper()
-	late := time.After(faastest.Patience)
-	look := time.NewTicker(5 * time.Millisecond)
-	defer look.Stop()
-	for !is() {
-		select {
-		case <-look.C:
-		case <-late:
-			t.Fatalf("waited in vain for: %s", what)
-		}
-	}
-}
+var until = faastest.Eventually
 
 // call sends one request to a replica on a connection of its own.
 func call(addr, body string) (string, error) {

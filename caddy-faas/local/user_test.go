@@ -95,7 +95,7 @@ func TestSocketIsOutOfReach(t *testing.T) {
 					t.Errorf("its folder is %v, or not ours", info.Mode())
 				}
 				for _, name := range list(filepath.Dir(socket)) {
-					if !slices.Contains([]string{"s", "handler", "work", "tmp"}, name) {
+					if !slices.Contains([]string{"s", "handler", "work", "tmp", "secrets"}, name) {
 						t.Errorf("the function has made %s", name)
 					}
 				}
@@ -179,6 +179,33 @@ func TestFolderThatTheUserCantEnter(t *testing.T) {
 			return strings.Contains(now[f.ID].Reason, fmt.Sprintf("user %d can't enter %s", r.find(f.ID).record().UID, private))
 		})
 	})
+}
+
+// Root's PATH may begin with folders that functions' users can't enter.
+func TestPathOfOtherUsers(t *testing.T) {
+	need(t, os.Geteuid() == 0, "root")
+	private := dir(t)
+	must(t, os.Chmod(private, 0o700))
+	for _, name := range []string{"cat", "only-here"} {
+		script(t, private, name, "echo private")
+	}
+	t.Setenv("PATH", private+":"+os.Getenv("PATH"))
+	for _, level := range []string{"", "no namespaces"} {
+		t.Run(level, func(t *testing.T) {
+			r := atLevel(t, level, new(Provider))
+			need(t, r.iso.drop, "users")
+			must(t, r.Create(background, fn("a", "cat")))
+			must(t, r.Create(background, fn("b", "only-here")))
+			watch := faastest.Record(t, r, nil)
+			if got := ask(t, watch, fn("a", ""), "public"); got != "public" {
+				t.Errorf("cat answers %q", got)
+			}
+			b := fn("b", "").ID
+			watch.Until(t, "the reason", func(now map[faas.ID]faas.Deployment) bool {
+				return strings.Contains(now[b].Reason, fmt.Sprintf("user %d can't enter %s", r.find(b).record().UID, private))
+			})
+		})
+	}
 }
 
 // TestSourceIsNeverEmptied: what is still mounted under a runtime folder must not be removed with it.

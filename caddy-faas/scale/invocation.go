@@ -19,6 +19,8 @@ const (
 	Busy = "limit"
 	// StartFailed: the function's replicas fail to start.
 	StartFailed = "start-failed"
+	// NoCapacity: the engine has no room for a replica.
+	NoCapacity = "no-capacity"
 	// Unreachable: replicas that should be ready refuse connections.
 	Unreachable = "unreachable"
 )
@@ -37,38 +39,52 @@ func (r *Refusal) Error() string { return r.Reason + ": " + r.Detail }
 // hooks run elsewhere.
 type Invocation struct {
 	target   *Target
-	deadline time.Time
-	wait     time.Duration
+	begin    time.Time
+	leased   time.Time
+	wait     time.Duration // once it has waited
+	bound    time.Duration
 	replica  *replica
 	cold     time.Duration
+	stream   bool
 	err      error
 	undialed atomic.Pointer[string] // the address that refused a connection
+	lost     atomic.Bool            // the replica has gone without a word
 }
 
-// Invoke counts an invocation and leases its first replica, waiting for at
-// most wait and the context. The error is a *Refusal, [faas.ErrNotFound] or
-// the context's. End must be called in either case.
-func (t *Target) Invoke(ctx context.Context, wait time.Duration) (*Invocation, error) {
+// Invoke counts an invocation and leases its first replica, waiting no longer
+// than the function's queue timeout, bound (0: none) and the context. The
+// error is a *Refusal, [faas.ErrNotFound] or the context's. End must be called
+// in either case.
+func (t *Target) Invoke(ctx context.Context, bound time.Duration) (*Invocation, error) {
 	t.started.Add(1)
-	i := &Invocation{target: t, wait: wait, deadline: time.Now().Add(wait)}
-	if t.Ready() > 0 {
+	if !t.active.Load() && t.active.CompareAndSwap(false, true) {
+		t.registry.scaler.poke(t)
+	}
+	i := &Invocation{target: t, bound: bound, begin: time.Now()}
+	if len(t.now.Load().ready) > 0 {
 		return i, i.lease(ctx)
 	}
 	t.coldStarts.Add(1)
-	begin := time.Now()
 	err := i.lease(ctx)
-	i.cold = time.Since(begin)
+	if err == nil {
+		i.cold = time.Since(i.begin)
+	}
 	return i, err
 }
 
 // Addr is where the leased replica is, as [faas.Replica] writes it.
 func (i *Invocation) Addr() string { return i.replica.addr }
 
-// ColdStart is how long the invocation waited because it met no ready replica; 0 if it met one.
+// ColdStart is how long the invocation waited for its replica because it met no ready one; 0 if it met one, or got none.
 func (i *Invocation) ColdStart() time.Duration { return i.cold }
 
-// Err is why Next gave up.
-func (i *Invocation) Err() error { return i.err }
+// Err is why Next gave up, or [ErrLost].
+func (i *Invocation) Err() error {
+	if i.lost.Load() {
+		return ErrLost
+	}
+	return i.err
+}
 
 // Next gives the lease back and takes another one. A replica that refused the
 // connection is passed over from now on. Once Next has failed it fails always.
@@ -77,23 +93,47 @@ func (i *Invocation) Next(ctx context.Context) error {
 		return i.err
 	}
 	if addr := i.undialed.Swap(nil); addr != nil && i.replica != nil && strings.HasSuffix(i.replica.addr, *addr) {
-		i.target.eject(i.replica)
+		i.target.eject(i.replica, ejection)
+		i.target.Doubt()
 	}
-	i.End()
+	i.giveBack()
 	i.err = i.lease(ctx)
 	return i.err
 }
 
-// End gives the lease back, if there is one.
+// Full passes over the leased replica from now on, for a moment: it has said that it takes no more requests.
+func (i *Invocation) Full() { i.target.eject(i.replica, fullness) }
+
+// Stream tells that the answer has no end by nature: it holds its replica, but how long says nothing of other requests.
+func (i *Invocation) Stream() {
+	if !i.stream {
+		i.stream = true
+		i.target.streams.Add(1)
+	}
+}
+
+// End gives the lease back, if there is one, and counts what the replica has done.
 func (i *Invocation) End() {
+	if i.stream {
+		i.stream = false
+		i.target.streams.Add(-1)
+	} else if i.replica != nil {
+		i.target.busy.Add(int64(time.Since(i.leased)))
+		i.target.completed.Add(1)
+	}
+	i.giveBack()
+}
+
+func (i *Invocation) giveBack() {
 	if i.replica != nil {
+		i.replica.leave(i)
 		i.target.release(i.replica)
 		i.replica = nil
 	}
 }
 
-// Trace tells the invocation which address refused a connection. The
-// transport says nothing else of why a request has to be sent again, and may
+// Trace tells the invocation which address refused a connection, and which
+// connection has the request. The transport says nothing else of why a request has to be sent again, and may
 // report a dial that it gave up long after.
 func (i *Invocation) Trace() *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{
@@ -102,20 +142,36 @@ func (i *Invocation) Trace() *httptrace.ClientTrace {
 				i.undialed.Store(&addr)
 			}
 		},
+		GotConn: func(c httptrace.GotConnInfo) { i.replica.enter(i, c.Conn) },
 	}
 }
 
+// patience is how much longer the invocation may wait.
+func (i *Invocation) patience() time.Duration {
+	if i.wait == 0 {
+		i.wait = i.target.patience(i.bound)
+	}
+	return i.wait - time.Since(i.begin)
+}
+
 func (i *Invocation) lease(ctx context.Context) error {
-	r, w, err := i.target.lease()
+	ago := time.Duration(0)
+	if i.leased.IsZero() {
+		i.leased = i.begin
+	} else {
+		i.leased = time.Now()
+		ago = max(1, i.leased.Sub(i.begin))
+	}
+	r, w, err := i.target.lease(i.patience, ago)
 	if w == nil {
 		i.replica = r
 		return err
 	}
-	timer := time.NewTimer(time.Until(i.deadline))
+	timer := time.NewTimer(i.patience())
 	defer timer.Stop()
 	select {
 	case g := <-w.grant:
-		i.replica = g.replica
+		i.replica, i.leased = g.replica, time.Now()
 		return g.err
 	case <-ctx.Done():
 		i.target.leave(w)
@@ -129,10 +185,11 @@ func (i *Invocation) lease(ctx context.Context) error {
 // late is the error for a request whose wait is over.
 func (t *Target) late(wait time.Duration) error {
 	s := t.now.Load()
-	r := &Refusal{Reason: ColdStartTimeout, RetryAfter: time.Second, Detail: fmt.Sprintf("no replica was ready within %s", wait)}
+	r := &Refusal{Reason: ColdStartTimeout, RetryAfter: scatter(t.starting()), Detail: fmt.Sprintf("no replica was ready within %s", wait)}
 	switch {
-	case len(s.ready) > 0 && s.concurrency > 0:
-		r.Reason, r.Detail = Busy, fmt.Sprintf("no replica had one of its %d slots free within %s", s.concurrency, wait)
+	case len(s.ready) > 0 && s.limit > 0:
+		r.Reason, r.RetryAfter = Busy, t.drained(s)
+		r.Detail = fmt.Sprintf("no replica had one of its %d slots free within %s", s.limit, wait)
 	case len(s.ready) > 0:
 		r.Reason, r.Detail = Unreachable, fmt.Sprintf("no replica accepted a connection within %s", wait)
 	}

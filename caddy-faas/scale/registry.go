@@ -1,6 +1,12 @@
 // Package scale knows which replicas are ready, hands each request one with a
-// free slot, and holds the requests that find none: the [Registry] is fed by
-// a provider, an [Invocation] leases replicas from it.
+// free slot, holds the requests that find none, and sees to it that there are
+// as many replicas as the load needs.
+//
+// The [Registry] is fed by a provider. An [Invocation] leases replicas from a
+// [Target], which is one function. What happened to the target a [Policy]
+// turns into a number of replicas, and the scaler asks the engine for it, as
+// far as its budget of starts and calls goes. Functions that nobody uses cost
+// nothing but memory.
 package scale
 
 import (
@@ -20,38 +26,76 @@ type Raiser interface {
 	Scale(ctx context.Context, id faas.ID, replicas int) error
 }
 
-// raiseTimeout bounds one call to the engine, and the time until the provider
-// tells what came of it. Those who wait have deadlines of their own.
-const raiseTimeout = 30 * time.Second
+// adjust raises or lowers a function from was to n replicas, and returns how many there should be
+// now: if the provider can tell, one that somebody else changes meanwhile is never lowered.
+func (r *Registry) adjust(ctx context.Context, id faas.ID, was, n int) (int, error) {
+	a, ok := r.raiser.(faas.Adjuster)
+	if !ok {
+		return n, r.raiser.Scale(ctx, id, n)
+	}
+	return a.Adjust(ctx, id, func(now int) int {
+		if n < was && now == was {
+			return n
+		}
+		if n < was {
+			return now
+		}
+		return max(n, now)
+	})
+}
 
 // Registry holds every function that the provider has told of. It is a
 // [faas.Sink]; a look-up takes no lock.
 type Registry struct {
-	raiser  Raiser
-	log     *zap.Logger
-	removed func(faas.ID)
-	targets sync.Map // faas.ID -> *Target
-	synced  chan struct{}
-	once    sync.Once
-	raises  sync.WaitGroup
-	ctx     context.Context
-	cancel  context.CancelFunc
+	raiser   Raiser
+	began    time.Time
+	log      *zap.Logger
+	removed  func(faas.ID)
+	targets  sync.Map // faas.ID -> *Target
+	synced   chan struct{}
+	once     sync.Once
+	defaults atomic.Pointer[Defaults]
+	queued   atomic.Int64 // for all functions together
+	startup  mean         // how long replicas of any function take to become ready
+	scaler   *scaler
+	used     sync.Map // of *Target: those that the scaler looks at
+	others   atomic.Pointer[Others]
 }
 
 var _ faas.Sink = (*Registry)(nil)
 
-// NewRegistry returns an empty registry which wakes functions through r.
-// After a function has gone, removed is called with its ID.
+// NewRegistry returns an empty registry which scales functions through r, by
+// [NewDefaults] at first. After a function has gone, removed is called with its ID.
 func NewRegistry(r Raiser, log *zap.Logger, removed func(faas.ID)) *Registry {
-	ctx, cancel := context.WithCancel(context.Background())
-	return &Registry{raiser: r, log: log, removed: removed, synced: make(chan struct{}), ctx: ctx, cancel: cancel}
+	reg := &Registry{raiser: r, began: time.Now(), log: log, removed: removed, synced: make(chan struct{})}
+	d := NewDefaults()
+	reg.defaults.Store(&d)
+	reg.scaler = newScaler(reg)
+	return reg
 }
 
-// Close ends the calls to the engine that are under way. Requests that wait still end by their own deadlines.
-func (r *Registry) Close() {
-	r.cancel()
-	r.raises.Wait()
+// Configure makes functions obey other defaults from now on.
+func (r *Registry) Configure(d Defaults) {
+	if *r.defaults.Load() == d {
+		return
+	}
+	r.defaults.Store(&d)
+	for t := range r.All() {
+		t.reconsider()
+	}
 }
+
+// Heed makes functions be scaled by what all gateways have to do, from now on; nil: there are no other ones.
+func (r *Registry) Heed(o Others) {
+	if o == nil {
+		r.others.Store(nil)
+		return
+	}
+	r.others.Store(&o)
+}
+
+// Close ends the scaler and its calls to the engine. Requests that wait still end by their own deadlines.
+func (r *Registry) Close() { r.scaler.close() }
 
 // Lookup returns the function, or nil if there is none. Until the provider has
 // told of all that exist, it waits for that, no longer than wait and the context.
@@ -59,19 +103,27 @@ func (r *Registry) Lookup(ctx context.Context, id faas.ID, wait time.Duration) *
 	if t := r.get(id); t != nil {
 		return t
 	}
+	r.Wait(ctx, wait)
+	return r.get(id)
+}
+
+// Wait reports whether the provider has told of all functions that exist. It
+// waits for that, no longer than wait and the context.
+func (r *Registry) Wait(ctx context.Context, wait time.Duration) bool {
 	select {
 	case <-r.synced:
-		return r.get(id)
+		return true
 	default:
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case <-r.synced:
+		return true
 	case <-ctx.Done():
 	case <-timer.C:
 	}
-	return r.get(id)
+	return false
 }
 
 // All yields every function.
@@ -87,6 +139,7 @@ func (r *Registry) Set(d faas.Deployment) {
 	if t == nil {
 		t = newTarget(r, d)
 		r.targets.Store(d.ID, t)
+		t.look()
 		return
 	}
 	t.set(d)
@@ -110,27 +163,26 @@ func (r *Registry) get(id faas.ID) *Target {
 	return nil
 }
 
-// raise asks the engine for t's first replica, in the background, and tells t how that went.
-func (r *Registry) raise(t *Target, replicas int) {
-	r.raises.Go(func() {
-		ctx, cancel := context.WithTimeout(r.ctx, raiseTimeout)
-		defer cancel()
-		r.log.Info("waking function", zap.Stringer("function", t.id), zap.Int("replicas", replicas))
-		err := r.raiser.Scale(ctx, t.id, replicas)
-		if err != nil {
-			r.log.Error("waking function failed", zap.Stringer("function", t.id), zap.Error(err))
-		}
-		t.raised(err)
-	})
-}
-
-// clock counts nanoseconds since the program began, unmoved by changes of the wall clock.
-func clock() int64 { return int64(time.Since(began)) }
-
-var began = time.Now()
+// clock counts nanoseconds from shortly before the registry was made, so that 0
+// is long ago. Changes of the wall clock don't move it.
+func (r *Registry) clock() int64 { return int64(time.Since(r.began) + time.Hour) }
 
 // counters are what the metrics, the page and the scaler all read.
 type counters struct {
-	started, coldStarts atomic.Uint64
-	inFlight, queued    atomic.Int64
+	started, coldStarts, completed atomic.Uint64
+	inFlight, queued, streams      atomic.Int64
+	busy                           atomic.Int64 // ns that the completed ones took
 }
+
+// A mean of durations gives the latest a weight of a quarter. It is changed by the scaler only; 0: nothing is known.
+type mean struct{ ns atomic.Int64 }
+
+func (m *mean) add(d time.Duration) {
+	old := m.ns.Load()
+	if old == 0 {
+		old = int64(d)
+	}
+	m.ns.Store(old + (int64(d)-old)/4)
+}
+
+func (m *mean) load() time.Duration { return time.Duration(m.ns.Load()) }

@@ -32,8 +32,10 @@ func (r *raiser) Scale(_ context.Context, id faas.ID, replicas int) error {
 
 var echo = faas.ParseID("echo")
 
-func newRegistry(r *raiser) *Registry {
-	return NewRegistry(r, zap.NewNop(), func(faas.ID) {})
+func newRegistry(t *testing.T, r Raiser) *Registry {
+	reg := NewRegistry(r, zap.NewNop(), func(faas.ID) {})
+	t.Cleanup(reg.Close)
+	return reg
 }
 
 // deployment is echo with this many ready replicas; desired as many.
@@ -47,7 +49,7 @@ func deployment(ready int, labels map[string]string) faas.Deployment {
 
 func setUp(t *testing.T, r *raiser, d faas.Deployment) (*Registry, *Target) {
 	t.Helper()
-	reg := newRegistry(r)
+	reg := newRegistry(t, r)
 	reg.Set(d)
 	reg.Synced()
 	return reg, reg.Lookup(t.Context(), echo, 0)
@@ -129,7 +131,6 @@ func TestOneRaiseHoweverManyWait(t *testing.T) {
 		if target.ColdStarts() != 500 || target.Started() != 500 {
 			t.Errorf("%d cold starts of %d invocations, want 500 of 500", target.ColdStarts(), target.Started())
 		}
-		reg.Close()
 	})
 }
 
@@ -156,7 +157,6 @@ func TestScaledToZeroWhileWaitingIsRaisedAgain(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		reg.Close()
 	})
 }
 
@@ -216,7 +216,6 @@ func TestWaitEnds(t *testing.T) {
 				if n := target.Queued(); n != 0 {
 					t.Errorf("%d still queued", n)
 				}
-				reg.Close()
 			})
 		})
 	}
@@ -224,7 +223,7 @@ func TestWaitEnds(t *testing.T) {
 
 func TestRaiseRefusedByTheEngine(t *testing.T) {
 	r := &raiser{do: func(faas.ID, int) error { return errors.New("no space left") }}
-	reg, target := setUp(t, r, deployment(0, nil))
+	_, target := setUp(t, r, deployment(0, nil))
 	for n := range int64(2) { // each request asks anew
 		_, err := target.Invoke(t.Context(), time.Minute)
 		wantRefusal(t, err, StartFailed)
@@ -232,7 +231,6 @@ func TestRaiseRefusedByTheEngine(t *testing.T) {
 			t.Errorf("%d raises after %d requests", got, n+1)
 		}
 	}
-	reg.Close()
 }
 
 func TestFailingFunctionRefusesAtOnce(t *testing.T) {
@@ -271,10 +269,32 @@ func TestSlotsAreGrantedInOrder(t *testing.T) {
 	})
 }
 
+// A request that a full replica did not take waits before those that came later.
+func TestWhoComesAgainIsFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, target := setUp(t, new(raiser), deployment(1, map[string]string{faas.LabelConcurrency: "1"}))
+		first := mustInvoke(t, target)
+		order := make(chan string, 2)
+		go func() {
+			i, err := target.Invoke(t.Context(), time.Minute)
+			order <- fmt.Sprint("second ", err)
+			i.End()
+		}()
+		synctest.Wait() // it waits now
+		first.Full()
+		err := first.Next(t.Context())
+		order <- fmt.Sprint("first ", err)
+		first.End()
+		if a, b := <-order, <-order; a != "first <nil>" || b != "second <nil>" {
+			t.Errorf("%s, then %s", a, b)
+		}
+	})
+}
+
 func TestQueueIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		reg, target := setUp(t, new(raiser), deployment(0, nil))
-		for range QueueDepth {
+		_, target := setUp(t, new(raiser), deployment(0, nil))
+		for range NewDefaults().Depth {
 			go func() {
 				i, _ := target.Invoke(t.Context(), time.Second)
 				i.End()
@@ -288,7 +308,6 @@ func TestQueueIsBounded(t *testing.T) {
 		if n := target.Queued(); n != 0 {
 			t.Errorf("%d still queued", n)
 		}
-		reg.Close()
 	})
 }
 
@@ -345,7 +364,7 @@ func refuse(trace *httptrace.ClientTrace, addr string) {
 
 func TestLookupWaitsForTheFirstSync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		reg := newRegistry(new(raiser))
+		reg := newRegistry(t, new(raiser))
 		found := make(chan *Target)
 		go func() { found <- reg.Lookup(t.Context(), echo, time.Minute) }()
 		synctest.Wait()
@@ -410,17 +429,17 @@ func TestLeasesUnderChange(t *testing.T) {
 func TestRaiseOfWhichNothingIsHeard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := new(raiser)
-		reg, target := setUp(t, r, deployment(0, nil))
+		reg, target := setUp(t, r, deployment(0, map[string]string{faas.LabelQueueTimeout: "1h"}))
 		done := make(chan error, 2)
 		invoke := func() {
-			i, err := target.Invoke(t.Context(), 2*raiseTimeout)
+			i, err := target.Invoke(t.Context(), 2*callTimeout)
 			i.End()
 			done <- err
 		}
 		go invoke()
 		synctest.Wait()
 		reg.Set(deployment(0, nil))
-		time.Sleep(raiseTimeout + time.Second) // synctest's clock
+		time.Sleep(callTimeout + time.Second) // synctest's clock
 		go invoke()
 		synctest.Wait()
 		if n := r.calls.Load(); n != 2 {
@@ -432,6 +451,5 @@ func TestRaiseOfWhichNothingIsHeard(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		reg.Close()
 	})
 }

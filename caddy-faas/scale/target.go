@@ -1,79 +1,107 @@
 package scale
 
 import (
+	"cmp"
 	"container/list"
-	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+	"unique"
 
 	"github.com/caddy-faas/faas/caddy-faas/faas"
 )
 
-// QueueDepth is how many requests may wait for one function. Past it they are refused.
-const QueueDepth = 1000
-
-// ejection is how long a replica that refused a connection is passed over. Its
-// provider usually replaces it sooner; then the new one is used at once.
-const ejection = 2 * time.Second
+// A replica that refused a connection is passed over for ejection: its provider
+// usually replaces it sooner, and then the new one is used at once. One that
+// says that it is full, because others use it as well, for fullness.
+const (
+	ejection = 2 * time.Second
+	fullness = 100 * time.Millisecond
+)
 
 // A Target is one function as requests meet it: what runs, and who waits.
 type Target struct {
 	id       faas.ID
+	name     string
 	registry *Registry
 	now      atomic.Pointer[snapshot]
 	counters
+	gone    atomic.Bool
+	active  atomic.Bool                 // the scaler looks at it each second
+	poked   atomic.Bool                 // the scaler will look at it at once
+	rate    atomic.Uint64               // math.Float64bits of invocations a second
+	service atomic.Int64                // ns that an invocation takes inside a replica; 0: not known
+	startup mean                        // how long a replica takes to become ready
+	why     atomic.Pointer[explanation] // of the last change
 
 	mu      sync.Mutex
 	waiters list.List // of *waiter, the oldest first
-	wake    wakeState
-	agreed  int64 // the clock when the engine agreed to raise
-	gone    atomic.Bool
+	breaker breaker
+	goal    goal
+}
+
+// A goal is what is agreed on the number of replicas beside the load.
+type goal struct {
+	asked    int   // the engine was asked for so many and the provider has yet to tell; none
+	askedAt  int64 // the clock then
+	narrowed int   // requests are given to the lowest so many replicas only, as the others will go; none
+	held     floor // as somebody else has set it
+	alert    floor // as an alert asked for
+	stay     int64 // no lowering until this clock, as an alert asked for
+}
+
+// none is no number of replicas.
+const none = -1
+
+// A floor is a least number of replicas for a while.
+type floor struct {
+	replicas int
+	until    int64 // clock
+}
+
+func (f floor) at(now int64) int {
+	if now < f.until {
+		return f.replicas
+	}
+	return 0
 }
 
 // snapshot is never changed once it is published.
 type snapshot struct {
 	faas.Deployment
-	all, ready  []*replica
-	concurrency int64
+	shared    unique.Handle[Rules] // few of them differ
+	limit     int64                // of requests in one replica; 0: none
+	all       []*replica
+	ready     []*replica // that requests are given to
+	up        int        // ready ones, whether requests are given to them or not
+	narrowing []*replica // ready ones that get no more requests
+	leaving   []*replica // that are there no more, with requests inside
 }
+
+func (s *snapshot) rules() Rules { return s.shared.Value() }
 
 // replica counts the leases on one replica; it outlives the snapshots that name it.
 type replica struct {
 	id, addr string
+	slot     int
 	inFlight atomic.Int64
 	ejected  atomic.Int64 // until this clock; 0: never was
-}
-
-// wakeState says how far the raise of a function at zero has got, so that there is one however many wait.
-type wakeState int
-
-const (
-	asleep  wakeState = iota
-	calling           // the engine has been asked
-	awaited           // it agreed; its provider has yet to tell
-)
-
-// waiter is one request in the queue; it gets exactly one grant.
-type waiter struct {
-	grant chan grant    // of capacity 1
-	place *list.Element // nil once it has left the queue
-}
-
-type grant struct {
-	replica *replica
-	err     error
+	inside
 }
 
 func newTarget(r *Registry, d faas.Deployment) *Target {
-	t := &Target{id: d.ID, registry: r}
-	t.now.Store(newSnapshot(d, nil))
+	t := &Target{id: d.ID, name: d.ID.String(), registry: r, goal: goal{asked: none, narrowed: none}}
+	t.publish(d)
 	return t
 }
 
-func newSnapshot(d faas.Deployment, old *snapshot) *snapshot {
-	s := &snapshot{Deployment: d, concurrency: int64(d.Concurrency())}
+// publish makes a snapshot of d what requests meet.
+func (t *Target) publish(d faas.Deployment) *snapshot {
+	old := t.now.Load()
+	rules := t.registry.defaults.Load().For(&d.Function)
+	s := &snapshot{Deployment: d, shared: unique.Make(rules), limit: int64(rules.Concurrency)}
 	for _, r := range d.Replicas {
 		k := old.known(r)
 		s.all = append(s.all, k)
@@ -81,29 +109,44 @@ func newSnapshot(d faas.Deployment, old *snapshot) *snapshot {
 			s.ready = append(s.ready, k)
 		}
 	}
+	s.up = len(s.ready)
+	if n := t.goal.narrowed; n != none && n < s.up {
+		slices.SortFunc(s.ready, func(a, b *replica) int { return cmp.Compare(a.slot, b.slot) })
+		s.ready, s.narrowing = s.ready[:n:n], s.ready[n:]
+	}
+	s.follow(old)
+	t.now.Store(s)
 	return s
 }
 
 // known returns the record of r, so that its leases stay counted, or a new one.
 func (s *snapshot) known(r faas.Replica) *replica {
 	if s != nil {
-		for _, k := range s.all {
-			if k.id == r.ID && k.addr == r.Addr {
-				return k
+		for _, some := range [][]*replica{s.all, s.leaving} {
+			for _, k := range some {
+				if k.id == r.ID && k.addr == r.Addr {
+					return k
+				}
 			}
 		}
 	}
-	return &replica{id: r.ID, addr: r.Addr}
+	return &replica{id: r.ID, addr: r.Addr, slot: r.Slot}
 }
 
 // ID names the function.
 func (t *Target) ID() faas.ID { return t.id }
 
+// Name is the ID's String, made once.
+func (t *Target) Name() string { return t.name }
+
 // Deployment is the function's present state; not to be changed.
 func (t *Target) Deployment() *faas.Deployment { return &t.now.Load().Deployment }
 
+// Rules say how the function is scaled.
+func (t *Target) Rules() Rules { return t.now.Load().rules() }
+
 // Ready is the number of ready replicas.
-func (t *Target) Ready() int { return len(t.now.Load().ready) }
+func (t *Target) Ready() int { return t.now.Load().up }
 
 // Gone tells that the function was removed.
 func (t *Target) Gone() bool { return t.gone.Load() }
@@ -120,61 +163,62 @@ func (t *Target) InFlight() int64 { return t.inFlight.Load() }
 // Queued is the number of invocations that wait for a replica.
 func (t *Target) Queued() int64 { return t.queued.Load() }
 
+// set takes in what the provider tells.
 func (t *Target) set(d faas.Deployment) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	s := newSnapshot(d, t.now.Load())
-	t.now.Store(s)
-	if d.Desired > 0 {
-		t.wake = asleep
+	switch before := t.now.Load().Desired; {
+	case d.Desired == t.goal.asked:
+		t.goal.asked, t.goal.narrowed = none, none
+	case d.Desired != before: // somebody else's doing
+		t.goal.held = floor{d.Desired, t.registry.clock() + int64(t.now.Load().rules().Window)}
+		t.goal.narrowed = none
+		t.explain(before, d.Desired, t.registry.stranger())
 	}
+	s := t.publish(d)
 	if err := s.startFailure(); err != nil {
 		t.failLocked(err)
-		return
+	} else {
+		t.dispatchLocked()
 	}
+	t.mu.Unlock()
+	t.look()
+}
+
+// reconsider applies changed defaults.
+func (t *Target) reconsider() {
+	t.mu.Lock()
+	t.publish(t.now.Load().Deployment)
 	t.dispatchLocked()
-	if t.waiters.Len() > 0 {
-		t.wakeLocked(s)
+	t.mu.Unlock()
+	t.look()
+}
+
+// look lets the scaler look at the function, if there may be anything to do.
+func (t *Target) look() {
+	s := t.now.Load()
+	r := s.rules()
+	settled := s.Desired == 0 || s.Desired == r.wake() && !r.Zero || !r.Auto
+	if t.active.Load() || !settled || t.queued.Load() > 0 {
+		t.attend()
 	}
 }
 
-// startFailure is the error for a request that comes while nothing runs and the engine has given up for now.
-func (s *snapshot) startFailure() error {
-	if !s.Failing || len(s.ready) > 0 {
-		return nil
-	}
-	return &Refusal{Reason: StartFailed, RetryAfter: 5 * time.Second, Detail: s.Reason}
+// attend lets the scaler look at the function now, and until it is no longer in use.
+func (t *Target) attend() {
+	t.active.Store(true)
+	t.registry.scaler.poke(t)
 }
 
-// lease takes a slot of a replica or waits in the queue for one: then the
-// result comes through the waiter, which is nil otherwise.
-func (t *Target) lease() (*replica, *waiter, error) {
-	if t.queued.Load() == 0 {
-		if r := t.pick(); r != nil {
-			return r, nil, nil
-		}
-	}
+// narrow gives requests to the n lowest replicas only; to all again with none.
+func (t *Target) narrow(n int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s := t.now.Load()
-	switch {
-	case t.gone.Load():
-		return nil, nil, faas.ErrNotFound
-	case s.startFailure() != nil:
-		return nil, nil, s.startFailure()
-	case t.waiters.Len() >= QueueDepth:
-		return nil, nil, &Refusal{Reason: QueueFull, RetryAfter: time.Second, Detail: fmt.Sprintf("%d requests wait already", QueueDepth)}
+	if t.goal.narrowed == n {
+		return
 	}
-	w := &waiter{grant: make(chan grant, 1)}
-	w.place = t.waiters.PushBack(w)
-	// Counted before the slots are looked at again: release frees its slot before it
-	// looks at the count, so one of the two sees the other.
-	t.queued.Add(1)
+	t.goal.narrowed = n
+	t.publish(t.now.Load().Deployment)
 	t.dispatchLocked()
-	if t.waiters.Len() > 0 {
-		t.wakeLocked(s)
-	}
-	return nil, w, nil
 }
 
 // pick takes a slot of the ready replica with the fewest leases, or returns
@@ -185,7 +229,7 @@ func (t *Target) pick() *replica {
 	if n == 0 {
 		return nil
 	}
-	first, now := 0, clock()
+	first, now := 0, t.registry.clock()
 	if n > 1 {
 		first = rand.IntN(n)
 	}
@@ -202,7 +246,7 @@ func (t *Target) pick() *replica {
 			}
 		}
 		switch {
-		case best == nil || s.concurrency > 0 && least >= s.concurrency:
+		case best == nil || s.limit > 0 && least >= s.limit:
 			return nil
 		case best.inFlight.CompareAndSwap(least, least+1):
 			t.inFlight.Add(1)
@@ -220,88 +264,9 @@ func (t *Target) release(r *replica) {
 	}
 }
 
-// eject passes over a replica that refused a connection, for a while.
-func (t *Target) eject(r *replica) {
-	r.ejected.Store(clock() + int64(ejection))
+// eject passes over a replica for a while.
+func (t *Target) eject(r *replica, d time.Duration) {
+	r.ejected.Store(t.registry.clock() + int64(d))
 	// It may be the only one: whoever waits by then gets it back.
-	time.AfterFunc(ejection, t.dispatch)
-}
-
-func (t *Target) dispatch() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.dispatchLocked()
-}
-
-// dispatchLocked hands free slots to those who wait, in their order.
-func (t *Target) dispatchLocked() {
-	for e := t.waiters.Front(); e != nil; e = t.waiters.Front() {
-		r := t.pick()
-		if r == nil {
-			return
-		}
-		t.grantLocked(e.Value.(*waiter), grant{replica: r})
-	}
-}
-
-func (t *Target) grantLocked(w *waiter, g grant) {
-	t.waiters.Remove(w.place)
-	w.place = nil
-	w.grant <- g
-	t.queued.Add(-1)
-	if t.waiters.Len() == 0 && t.wake == awaited {
-		t.wake = asleep
-	}
-}
-
-// leave takes a waiter out of the queue; what it was granted meanwhile goes back.
-func (t *Target) leave(w *waiter) {
-	t.mu.Lock()
-	if w.place != nil {
-		t.grantLocked(w, grant{})
-	}
-	t.mu.Unlock()
-	if g := <-w.grant; g.replica != nil {
-		t.release(g.replica)
-	}
-}
-
-// fail ends every wait, now and later, with err.
-func (t *Target) fail(err error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.gone.Store(true)
-	t.failLocked(err)
-}
-
-func (t *Target) failLocked(err error) {
-	for e := t.waiters.Front(); e != nil; e = t.waiters.Front() {
-		t.grantLocked(e.Value.(*waiter), grant{err: err})
-	}
-}
-
-// wakeLocked raises a function that should have no replica, once; again if
-// nothing has come of it for long, since somebody may have lowered it meanwhile.
-func (t *Target) wakeLocked(s *snapshot) {
-	late := t.wake == awaited && clock()-t.agreed > int64(raiseTimeout)
-	if s.Desired > 0 || t.wake != asleep && !late {
-		return
-	}
-	t.wake = calling
-	t.registry.raise(t, s.WakeReplicas())
-}
-
-// raised is told how the engine answered.
-func (t *Target) raised(err error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	switch {
-	case err != nil:
-		t.wake = asleep
-		t.failLocked(&Refusal{Reason: StartFailed, RetryAfter: 5 * time.Second, Detail: err.Error()})
-	case t.wake == calling && t.waiters.Len() > 0:
-		t.wake, t.agreed = awaited, clock()
-	case t.wake == calling:
-		t.wake = asleep
-	}
+	time.AfterFunc(d, t.dispatch)
 }

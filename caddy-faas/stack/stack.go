@@ -31,25 +31,56 @@ const (
 )
 
 // Read reads a stack file. The folders that it names are relative to its own.
-func Read(path string) ([]faas.Function, error) {
-	path, err := filepath.Abs(path)
+// files are what it was read from, it and environment files; on error as far as reading came.
+func Read(path string) (functions []faas.Function, files []string, err error) {
+	path, err = filepath.Abs(path)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	load := func(path string) ([]byte, error) {
+		if !slices.Contains(files, path) {
+			files = append(files, path)
+		}
+		return readFile(path)
+	}
+	data, err := load(path)
+	if err != nil {
+		return nil, files, err
+	}
+	functions, err = parse(data, filepath.Dir(path), os.LookupEnv, load)
+	if err != nil {
+		return nil, files, fmt.Errorf("%s: %w", path, err)
+	}
+	return functions, files, nil
+}
+
+// Gateway is the URL that a stack file gives as provider.gateway; empty if none.
+func Gateway(path string) (string, error) {
 	data, err := readFile(path)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		data, err = substitute(data, os.LookupEnv)
 	}
-	functions, err := Parse(data, filepath.Dir(path), os.LookupEnv)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return "", err
 	}
-	return functions, nil
+	root, err := document(data)
+	if err != nil || root == nil {
+		return "", err
+	}
+	var in struct{ Provider struct{ Gateway text } }
+	if err := root.Decode(&in); err != nil {
+		return "", fmt.Errorf("%s: %w", path, err)
+	}
+	return string(in.Provider.Gateway), nil
 }
 
 // Parse reads a stack file's text. Folders and environment files are relative
 // to dir; variables are looked up with env.
 func Parse(data []byte, dir string, env func(string) (string, bool)) ([]faas.Function, error) {
+	return parse(data, dir, env, readFile)
+}
+
+func parse(data []byte, dir string, env func(string) (string, bool), load func(string) ([]byte, error)) ([]faas.Function, error) {
 	data, err := substitute(data, env)
 	if err != nil {
 		return nil, err
@@ -69,14 +100,14 @@ func Parse(data []byte, dir string, env func(string) (string, bool)) ([]faas.Fun
 		if functions != nil {
 			return nil, fmt.Errorf("line %d: functions: given twice", key.Line)
 		}
-		if functions, err = parseFunctions(resolve(value), dir); err != nil {
+		if functions, err = parseFunctions(resolve(value), dir, load); err != nil {
 			return nil, err
 		}
 	}
 	return functions, nil
 }
 
-func parseFunctions(node *yaml.Node, dir string) ([]faas.Function, error) {
+func parseFunctions(node *yaml.Node, dir string, load func(string) ([]byte, error)) ([]faas.Function, error) {
 	functions := []faas.Function{}
 	if node.Tag == "!!null" {
 		return functions, nil
@@ -91,7 +122,7 @@ func parseFunctions(node *yaml.Node, dir string) ([]faas.Function, error) {
 		if strings.HasPrefix(key.Value, "x-") {
 			continue
 		}
-		fn, err := parseFunction(key.Value, resolve(value), dir)
+		fn, err := parseFunction(key.Value, resolve(value), dir, load)
 		if err == nil && slices.ContainsFunc(functions, func(f faas.Function) bool { return f.ID == fn.ID }) {
 			err = errors.New("given twice")
 		}
@@ -112,8 +143,8 @@ type entry struct {
 	EnvironmentFile []text `yaml:"environment_file"`
 	Labels          map[string]text
 	Annotations     map[string]text
-	Limits          *resources
-	Requests        *resources
+	Limits          resources
+	Requests        resources
 	Secrets         []text
 	Constraints     []text
 	Namespace       text
@@ -127,15 +158,14 @@ var entryKeys = []string{
 	"lang", "skip_build", "build_args", "build_options", "build_secrets", "copy_extra", "platforms", "publish",
 }
 
-type resources struct{ Memory, CPU text }
+type resources map[string]text
 
 // UnmarshalYAML refuses what it doesn't know.
 func (r *resources) UnmarshalYAML(node *yaml.Node) error {
-	if err := known(node, "memory", "cpu", "nvidia.com/gpu"); err != nil {
-		return err
+	if err := known(node, faas.Memory, faas.CPU, "nvidia.com/gpu"); err != nil {
+		return fmt.Errorf("%w: want memory, cpu or nvidia.com/gpu", err)
 	}
-	type plain resources
-	return node.Decode((*plain)(r))
+	return node.Decode((*map[string]text)(r))
 }
 
 // text is a scalar of any kind, as it was written: 007 and yes stay what they are.
@@ -150,7 +180,7 @@ func (t *text) UnmarshalYAML(node *yaml.Node) error {
 	return nil
 }
 
-func parseFunction(name string, node *yaml.Node, dir string) (fn faas.Function, err error) {
+func parseFunction(name string, node *yaml.Node, dir string, load func(string) ([]byte, error)) (fn faas.Function, err error) {
 	if node.Kind != yaml.MappingNode {
 		return fn, errors.New("want its settings")
 	}
@@ -166,7 +196,7 @@ func parseFunction(name string, node *yaml.Node, dir string) (fn faas.Function, 
 		Image: string(in.Image), Process: string(in.FProcess),
 		Env: plainMap(in.Environment), Labels: plainMap(in.Labels), Annotations: plainMap(in.Annotations),
 		Secrets: plainList(in.Secrets), Constraints: plainList(in.Constraints),
-		Limits: in.Limits.plain(), Requests: in.Requests.plain(),
+		Limits: plainMap(in.Limits), Requests: plainMap(in.Requests),
 		ReadOnlyRootFilesystem: in.ReadOnly,
 	}
 	if fn.Namespace == "" {
@@ -176,7 +206,7 @@ func parseFunction(name string, node *yaml.Node, dir string) (fn faas.Function, 
 		fn.Handler = absolute(dir, string(in.Handler))
 	}
 	for _, file := range in.EnvironmentFile {
-		if err := addEnvironment(&fn, absolute(dir, string(file))); err != nil {
+		if err := addEnvironment(&fn, absolute(dir, string(file)), load); err != nil {
 			return fn, err
 		}
 	}
@@ -187,8 +217,8 @@ func parseFunction(name string, node *yaml.Node, dir string) (fn faas.Function, 
 }
 
 // addEnvironment reads an environment file; as with faas-cli its values win over those in the stack file.
-func addEnvironment(fn *faas.Function, path string) error {
-	data, err := readFile(path)
+func addEnvironment(fn *faas.Function, path string, load func(string) ([]byte, error)) error {
+	data, err := load(path)
 	if err != nil {
 		return fmt.Errorf("environment_file: %w", err)
 	}
@@ -312,13 +342,6 @@ func knownMerged(node *yaml.Node, keys []string, seen map[*yaml.Node]bool) error
 		}
 	}
 	return nil
-}
-
-func (r *resources) plain() *faas.Resources {
-	if r == nil {
-		return nil
-	}
-	return &faas.Resources{Memory: string(r.Memory), CPU: string(r.CPU)}
 }
 
 func plainMap(in map[string]text) map[string]string {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,7 +17,7 @@ func lookup(name string) (string, bool) {
 	return v, ok
 }
 
-func parse(text string) ([]faas.Function, error) { return Parse([]byte(text), "/stack", lookup) }
+func parseText(text string) ([]faas.Function, error) { return Parse([]byte(text), "/stack", lookup) }
 
 func TestAll(t *testing.T) {
 	dir := t.TempDir()
@@ -67,9 +68,12 @@ functions:
   third: {image: x}
   x-template: {what: ever}
 `)
-	got, err := Read(filepath.Join(dir, "stack.yml"))
+	got, files, err := Read(filepath.Join(dir, "stack.yml"))
 	if err != nil {
 		t.Fatal(err)
+	}
+	if want := []string{dir + "/stack.yml", dir + "/a.yml", dir + "/b.yml"}; !slices.Equal(files, want) {
+		t.Errorf("read from %v, want %v", files, want)
 	}
 	want := []faas.Function{
 		{
@@ -80,7 +84,7 @@ functions:
 			Labels:      map[string]string{"com.openfaas.scale.min": "2", "empty": ""},
 			Annotations: map[string]string{"note": "two\nlines\n"},
 			Secrets:     []string{"one", "two"}, Constraints: []string{"node.role == worker"},
-			Limits: &faas.Resources{Memory: "128Mi", CPU: "100m"}, Requests: &faas.Resources{Memory: "5Mi"}, ReadOnlyRootFilesystem: true,
+			Limits: faas.Resources{"memory": "128Mi", "cpu": "100m"}, Requests: faas.Resources{"memory": "5Mi"}, ReadOnlyRootFilesystem: true,
 		},
 		{ID: faas.ID{Name: "second", Namespace: faas.DefaultNamespace}, Process: "cat", Handler: "/folder"},
 		{ID: faas.ID{Name: "third", Namespace: faas.DefaultNamespace}, Image: "x"},
@@ -102,7 +106,7 @@ func TestErrors(t *testing.T) {
 		"functions:\n  a: {image: x, limits: {<<: {mem: 1}}}\n":                      `line 2: unknown key "mem"`,
 		"functions:\n  a: &a\n    image: x\n    <<: *a\n":                            "contains itself",
 		"function: {}\n": `line 1: unknown key "function"`,
-		"functions:\n  a:\n    image: x\n    limits: {mem: 1}\n": `line 4: unknown key "mem"`,
+		"functions:\n  a:\n    image: x\n    limits: {mem: 1}\n": `line 4: unknown key "mem": want memory, cpu or nvidia.com/gpu`,
 		"functions:\n  a: {image: x}\n  a: {image: y}\n":         "line 3: function a: given twice",
 		"functions:\n  a:\n    image: x\n    image: y\n":         "line 2: function a:",
 		"functions:\n  ok: {image: x}\n  a: {lang: go}\n":        "line 3: function a: neither fprocess nor image",
@@ -122,19 +126,19 @@ func TestErrors(t *testing.T) {
 		strings.Repeat("#", MaxSize+1):                           "larger than",
 		"functions:\n" + many.String():                           "1001 functions",
 	} {
-		_, err := parse(text)
+		_, err := parseText(text)
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.60q: %v, want %q", text, err, want)
 		}
 	}
-	if _, err := Read("/no/such/stack.yml"); err == nil || !strings.Contains(err.Error(), "/no/such/stack.yml") {
+	if _, _, err := Read("/no/such/stack.yml"); err == nil || !strings.Contains(err.Error(), "/no/such/stack.yml") {
 		t.Errorf("missing file: %v", err)
 	}
 }
 
 func TestEmpty(t *testing.T) {
 	for _, text := range []string{"", "# nothing\n", "functions:\n", "functions: {}\n", "version: 1.0\n", "null\n"} {
-		if got, err := parse(text); len(got) > 0 || err != nil {
+		if got, err := parseText(text); len(got) > 0 || err != nil {
 			t.Errorf("%q: %v, %v", text, got, err)
 		}
 	}
@@ -176,4 +180,30 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestGateway(t *testing.T) {
+	t.Setenv("SET", "value")
+	file := filepath.Join(t.TempDir(), "stack.yml")
+	for text, want := range map[string]string{
+		"":                                 "",
+		"functions: {}\n":                  "",
+		"provider:\n":                      "",
+		"provider: {name: openfaas}":       "",
+		"provider: {gateway: http://a:80}": "http://a:80",
+		"provider: {gateway: 'https://${SET}.${UNSET:-example}'}": "https://value.example",
+		"provider: {gateway: [a]}":                                "error",
+		"provider: [a]":                                           "error",
+		"- a":                                                     "error",
+	} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := Gateway(file); got != strings.TrimPrefix(want, "error") || (err != nil) != (want == "error") {
+			t.Errorf("%q: %q, %v", text, got, err)
+		}
+	}
+	if _, err := Gateway(file + ".none"); err == nil {
+		t.Error("no error without a file")
+	}
 }

@@ -27,6 +27,9 @@ func Contract(t *testing.T, open func(t *testing.T) (faas.Provider, faas.Functio
 		"watch again": watchAgain,
 		"ended":       ended,
 		"at once":     atOnce,
+		"secrets":     secrets,
+		"nodes":       nodes,
+		"job":         job,
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, fn := open(t)
@@ -125,8 +128,8 @@ func verbatim(t *testing.T, p faas.Provider, fn faas.Function) {
 	fn.Labels = map[string]string{"com.openfaas.scale.min": "0", "empty": ""}
 	fn.Annotations = map[string]string{"note": "spaces, newlines\n{\"json\": [1]}"}
 	fn.Constraints = []string{"node.role == worker"}
-	fn.Limits = &faas.Resources{Memory: "128Mi", CPU: "100m"}
-	fn.Requests = &faas.Resources{Memory: "5Mi"}
+	fn.Limits = faas.Resources{"memory": "128Mi", "cpu": "100m"}
+	fn.Requests = faas.Resources{"memory": "5Mi"}
 	must(t, p.Create(background, fn))
 	if d := get(t, p, fn.ID); !reflect.DeepEqual(d.Function, fn) {
 		t.Errorf("created\n%+v\nlisted\n%+v", fn, d.Function)

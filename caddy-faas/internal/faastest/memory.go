@@ -24,13 +24,16 @@ type Memory struct {
 
 	mu        sync.Mutex
 	functions map[faas.ID]faas.Deployment
+	secrets   map[faas.Secret][]byte
 	started   int
 	sink      faas.Sink
 }
 
 var (
-	_ faas.Provider = (*Memory)(nil)
-	_ faas.Watcher  = (*Memory)(nil)
+	_ faas.Provider    = (*Memory)(nil)
+	_ faas.Watcher     = (*Memory)(nil)
+	_ faas.SecretStore = (*Memory)(nil)
+	_ faas.Runner      = (*Memory)(nil)
 )
 
 // List returns every function.
@@ -47,7 +50,10 @@ func (m *Memory) Create(ctx context.Context, fn faas.Function) error {
 			return d, faas.ErrExists
 		}
 		d = faas.Deployment{Function: fn, Created: time.Now(), Desired: fn.InitialReplicas()}
-		return d, invalid(fn)
+		if fn.IsJob() {
+			d.Desired, d.Job = 0, ranJob(1, fn.Number(faas.LabelCompletions, 1))
+		}
+		return d, m.invalid(fn)
 	})
 }
 
@@ -57,8 +63,14 @@ func (m *Memory) Update(ctx context.Context, fn faas.Function) error {
 		if !there {
 			return d, faas.ErrNotFound
 		}
+		if fn.IsJob() != (d.Job != nil) {
+			return d, fmt.Errorf("%w: it can't become a job, nor the reverse", faas.ErrInvalid)
+		}
 		d.Function, d.Replicas = fn, nil
-		return d, invalid(fn)
+		if d.Job != nil {
+			d.Job = ranJob(d.Job.Iteration+1, fn.Number(faas.LabelCompletions, 1))
+		}
+		return d, m.invalid(fn)
 	})
 }
 
@@ -88,9 +100,40 @@ func (m *Memory) Scale(ctx context.Context, id faas.ID, replicas int) error {
 		if replicas < 0 {
 			return d, fmt.Errorf("%w: %d replicas", faas.ErrInvalid, replicas)
 		}
+		if d.Job != nil {
+			return d, fmt.Errorf("%w: it is a job, which has no replicas: run it", faas.ErrInvalid)
+		}
 		d.Desired = replicas
 		return d, nil
 	})
+}
+
+// Run runs a job, which ends at once.
+func (m *Memory) Run(ctx context.Context, id faas.ID, completions int) error {
+	return m.change(ctx, id, func(d faas.Deployment, there bool) (faas.Deployment, error) {
+		switch {
+		case !there:
+			return d, faas.ErrNotFound
+		case d.Job == nil || completions < 0:
+			return d, fmt.Errorf("%w: it is no job", faas.ErrInvalid)
+		case d.Job.Ended.IsZero():
+			return d, faas.ErrRunning
+		case completions == 0:
+			completions = d.Number(faas.LabelCompletions, 1)
+		}
+		d.Job = ranJob(d.Job.Iteration+1, completions)
+		return d, nil
+	})
+}
+
+func ranJob(iteration, completions int) *faas.Job {
+	now, code := time.Now(), 0
+	return &faas.Job{Iteration: iteration, Completions: completions, Done: completions, Began: now, Ended: now, ExitCode: &code}
+}
+
+// Job sets how a job stands.
+func (m *Memory) Job(id faas.ID, j faas.Job) {
+	m.alter(id, func(d *faas.Deployment) { d.Job, d.Reason = &j, j.Failure })
 }
 
 // Replicas sets what runs of a function, whatever is desired; the next change
@@ -173,9 +216,14 @@ func (m *Memory) set(d faas.Deployment) {
 	}
 }
 
-func invalid(fn faas.Function) error {
+func (m *Memory) invalid(fn faas.Function) error {
 	if err := fn.Validate(); err != nil {
 		return fmt.Errorf("%w: %w", faas.ErrInvalid, err)
+	}
+	for _, name := range fn.Secrets {
+		if _, there := m.secrets[faas.Secret{Name: name, Namespace: fn.Namespace}]; !there {
+			return fmt.Errorf("%w: there is no secret %q in namespace %s", faas.ErrInvalid, name, fn.Namespace)
+		}
 	}
 	return nil
 }

@@ -10,9 +10,6 @@ import (
 	"github.com/caddy-faas/faas/caddy-faas/faas"
 )
 
-// Patience is how long a test waits for what must happen.
-const Patience = 30 * time.Second
-
 // A Recorder is a sink that remembers the present state, lets tests wait for
 // one, and fails the test when the rules of [faas.Sink] are broken.
 type Recorder struct {

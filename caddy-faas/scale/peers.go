@@ -1,0 +1,177 @@
+package scale
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/caddy-faas/faas/caddy-faas/faas"
+)
+
+const (
+	// sightFor is how old what a gateway has told may be while functions are lowered by it.
+	sightFor = 2 * time.Second
+	// loadFor is how long it counts as load.
+	loadFor = 10 * time.Second
+)
+
+// Peers is what a gateway knows of the others, as somebody finds it out who
+// asks them while [Peers.Asked] says so. They are told apart by their
+// addresses, and are one if they have one name.
+type Peers struct {
+	self string
+	kick chan struct{} // of capacity 1
+
+	mu     sync.Mutex
+	listed bool // it is known which ones there are
+	peers  map[string]*peer
+}
+
+// peer is the gateway at an address.
+type peer struct {
+	gateway string // its name; "": not heard yet
+	heard   time.Time
+	ended   bool
+	reports map[faas.ID]Report
+}
+
+var _ Others = (*Peers)(nil)
+
+// NewPeers returns the peers of a gateway of that name; nothing is known of them yet.
+func NewPeers(self string) *Peers {
+	return &Peers{self: self, kick: make(chan struct{}, 1), peers: map[string]*peer{}}
+}
+
+// Self is the name of this gateway.
+func (p *Peers) Self() string { return p.self }
+
+// Asked receives when somebody wants to know of the others, who have to be asked then.
+func (p *Peers) Asked() <-chan struct{} { return p.kick }
+
+// List says at which addresses there are gateways; this one may be among them.
+// Not known means that these were there when that was last known.
+func (p *Peers) List(addrs []string, known bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.listed = known; !known {
+		return
+	}
+	for addr := range p.peers {
+		if !slices.Contains(addrs, addr) {
+			delete(p.peers, addr)
+		}
+	}
+	for _, addr := range addrs {
+		if p.peers[addr] == nil {
+			p.peers[addr] = new(peer)
+		}
+	}
+}
+
+// Addrs are those where another gateway is or may be.
+func (p *Peers) Addrs() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var all []string
+	for addr, one := range p.peers {
+		if one.gateway != p.self {
+			all = append(all, addr)
+		}
+	}
+	return all
+}
+
+// Hear takes in what the gateway at an address has told.
+func (p *Peers) Hear(addr, gateway string, reports map[string]Report) {
+	byID := make(map[faas.ID]Report, len(reports))
+	for name, r := range reports {
+		byID[faas.ParseID(name)] = r
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.peers[addr] != nil {
+		p.peers[addr] = &peer{gateway: gateway, heard: time.Now(), reports: byID}
+	}
+}
+
+// End says that no gateway is at an address now: connections are refused. One that only does not answer may be there.
+func (p *Peers) End(addr string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.peers[addr] != nil {
+		p.peers[addr] = &peer{ended: true}
+	}
+}
+
+// A Gateway is what is known of one at an address.
+type Gateway struct {
+	Name  string // "": not heard yet
+	Addr  string
+	Heard time.Time // last
+	Ended bool      // connections to it are refused
+}
+
+// Gateways are all at known addresses, this one perhaps among them, in the
+// order of those; and wants them to be asked.
+func (p *Peers) Gateways() (all []Gateway) {
+	p.want()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for addr, one := range p.peers {
+		all = append(all, Gateway{one.gateway, addr, one.heard, one.ended})
+	}
+	slices.SortFunc(all, func(a, b Gateway) int { return strings.Compare(a.Addr, b.Addr) })
+	return all
+}
+
+func (p *Peers) want() {
+	select {
+	case p.kick <- struct{}{}:
+	default:
+	}
+}
+
+// Ask is of [Others].
+func (p *Peers) Ask(id faas.ID, told func(string, Report)) Sight {
+	p.want()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	names := []string{p.self}
+	sight := Sight{Whole: p.listed}
+	for _, one := range p.peers {
+		age := time.Since(one.heard)
+		switch {
+		case one.ended || slices.Contains(names, one.gateway):
+			continue
+		case one.gateway == "" || age > sightFor:
+			sight.Whole = false
+		}
+		if one.gateway == "" {
+			continue
+		}
+		names = append(names, one.gateway)
+		if r, ok := one.reports[id]; ok && age <= loadFor {
+			told(one.gateway, r)
+		}
+	}
+	if sight.Owner = Owner(id, names); sight.Owner == p.self {
+		sight.Owner = ""
+	}
+	return sight
+}
+
+// Owner is which of some gateways lowers a function, by rendezvous hashing:
+// each has an equal share of all functions, and when one comes or goes only its share moves.
+func Owner(id faas.ID, gateways []string) (owner string) {
+	var most uint64
+	for _, name := range gateways {
+		sum := sha256.Sum256([]byte(name + " " + id.String()))
+		if weight := binary.BigEndian.Uint64(sum[:]); owner == "" || weight > most || weight == most && name > owner {
+			owner, most = name, weight
+		}
+	}
+	return owner
+}

@@ -1,0 +1,223 @@
+package caddyfaas
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+// behind is a gateway whose functions f0 and f1 have their replicas at one server.
+func behind(t *testing.T, upstream http.HandlerFunc) *gateway {
+	t.Helper()
+	s := httptest.NewServer(upstream)
+	t.Cleanup(s.Close)
+	g := newGateway(t, map[string]string{"Caddyfile": `{
+	admin unix/DATA/admin.sock|0600
+	faas {
+		provider fixed ` + strings.TrimPrefix(s.URL, "http://") + ` 2
+		data DATA
+	}
+}
+SITE {
+	handle /system/* {
+		faas_api
+	}
+	handle /metrics {
+		metrics
+	}
+	handle {
+		faas
+	}
+	handle_errors {
+		respond "{err.message}" {err.status_code}
+	}
+}
+`})
+	g.start(t)
+	return g
+}
+
+// label changes a function's labels.
+func (g *gateway) label(t *testing.T, name, labels string) {
+	t.Helper()
+	if a := g.call(t, "PUT", "/system/functions", `{"service":"`+name+`","image":"i","labels":{`+labels+`}}`); a.StatusCode != 202 {
+		t.Fatalf("%d %s", a.StatusCode, a.body)
+	}
+}
+
+// A watchdog that has as many requests as it takes passes one without a body on; one with a body it may have begun to read.
+func TestReplicaFull(t *testing.T) {
+	t.Parallel()
+	var calls, full atomic.Int64
+	g := behind(t, func(w http.ResponseWriter, r *http.Request) {
+		if calls.Add(1) <= full.Load() {
+			w.Header().Set("X-Faas-Replica-Full", "1")
+			w.Header().Set("Retry-After", "1")
+			http.Error(w, "max_inflight of 1 requests reached", http.StatusTooManyRequests)
+			return
+		}
+		io.Copy(w, r.Body)
+		io.WriteString(w, "done")
+	})
+	for _, tt := range []struct {
+		method, body        string
+		full, status, calls int
+	}{
+		{"GET", "", 0, 200, 1}, {"GET", "", 1, 200, 2}, {"GET", "", maxFull, 200, maxFull + 1}, {"GET", "", 100, 429, maxFull + 1},
+		{"DELETE", "", 1, 200, 2}, {"POST", "x", 1, 429, 1}, {"POST", "", 1, 200, 2},
+	} {
+		calls.Store(0)
+		full.Store(int64(tt.full))
+		a := g.call(t, tt.method, "/function/f1", tt.body)
+		if a.StatusCode != tt.status || int(calls.Load()) != tt.calls {
+			t.Errorf("%+v: %d after %d calls: %s", tt, a.StatusCode, calls.Load(), a.body)
+		}
+		if a.StatusCode == 200 && (a.body != tt.body+"done" || a.Header.Get("Retry-After")+a.Header.Get("X-Faas-Replica-Full") != "" || len(a.Header["X-Call-Id"]) != 1 || len(a.Header["Content-Type"]) != 1) {
+			t.Errorf("%+v: %q %v", tt, a.body, a.Header)
+		}
+		if a.StatusCode == 429 && (a.Header.Get("Retry-After") != "1" || !strings.Contains(a.body, "max_inflight")) {
+			t.Errorf("%+v: %q %v", tt, a.body, a.Header)
+		}
+	}
+}
+
+// The gateway keeps a function's time limit where the replica does not, but not for what has no end.
+func TestTimeLimitOfTheGateway(t *testing.T) {
+	t.Parallel()
+	release, over := make(chan struct{}), make(chan struct{})
+	g := behind(t, func(w http.ResponseWriter, r *http.Request) {
+		var mine chan struct{} // only the stream is released: the others may not yet have noticed that they were broken off
+		if r.URL.Query().Has("events") {
+			w.Header().Set("Content-Type", "text/event-stream")
+			mine = release
+		}
+		if !r.URL.Query().Has("silent") {
+			http.NewResponseController(w).Flush()
+		}
+		select {
+		case <-mine:
+		case <-over:
+		case <-r.Context().Done():
+		}
+		io.WriteString(w, "end")
+	})
+	defer close(over)
+	g.label(t, "f1", `"faas.timeout":"1s"`)
+	events, err := http.Get(g.url + "/function/f1?events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer events.Body.Close()
+	a := g.call(t, "POST", "/function/f1?silent", "body")
+	if a.StatusCode != 504 || !strings.Contains(a.body, "faas.timeout of 1s exceeded") {
+		t.Errorf("%d %s", a.StatusCode, a.body)
+	}
+	if a, err := g.try(t.Context(), "GET", "/function/f1", nil); err == nil {
+		t.Errorf("an answer that was broken off came whole: %+v", a)
+	}
+	eventually(t, "the stream alone is in flight", func() bool { s := g.status(t, "f1").Scaling; return s.InFlight == 1 && s.Streams == 1 })
+	release <- struct{}{} // the stream goes on after all this
+	if rest, err := io.ReadAll(events.Body); string(rest) != "end" || err != nil {
+		t.Errorf("the stream ended with %q, %v", rest, err)
+	}
+	eventually(t, "it has ended", func() bool { s := g.status(t, "f1").Scaling; return s.InFlight == 0 && s.Streams == 0 })
+}
+
+func TestColdStartIsTold(t *testing.T) {
+	t.Parallel()
+	g := newSite(t, functions)
+	a := g.call(t, "POST", "/function/asleep", "x")
+	ms, err := strconv.Atoi(a.Header.Get("X-Faas-Cold-Start"))
+	if a.StatusCode != 200 || err != nil || ms < 1 {
+		t.Errorf("%d, X-Faas-Cold-Start %q", a.StatusCode, a.Header.Get("X-Faas-Cold-Start"))
+	}
+	if a := g.call(t, "POST", "/function/asleep", "x"); a.Header.Get("X-Faas-Cold-Start") != "" {
+		t.Errorf("it was warm: X-Faas-Cold-Start %q", a.Header.Get("X-Faas-Cold-Start"))
+	}
+	g.counts(t, `gateway_function_cold_start_seconds_count{function_name="asleep.openfaas-fn"}`, 1)
+	if a := g.call(t, "POST", "/function/missing", "x"); a.StatusCode != 503 || a.Header.Get("X-Faas-Cold-Start") != "" {
+		t.Errorf("it never started: %d, X-Faas-Cold-Start %q", a.StatusCode, a.Header.Get("X-Faas-Cold-Start"))
+	}
+	g.counts(t, `gateway_function_cold_start_seconds_count{function_name="missing.openfaas-fn"}`, 0)
+}
+
+// Load raises a function, and its status says why; a changed configuration holds at once, and keeps every process.
+func TestLoadRaises(t *testing.T) {
+	t.Parallel()
+	g := newGateway(t, map[string]string{
+		"Caddyfile": strings.Replace(managed, "EXTRA", "scale {\n\t\t\tdown_window 5m\n\t\t}", 1),
+		"stack.yml": "functions:\n  slow:\n    fprocess: sh -c 'sleep 0.2; cat'\n    labels:\n      faas.concurrency: \"1\"\n      com.openfaas.scale.max: \"3\"\n",
+	})
+	g.start(t)
+	ctx, stop := context.WithCancel(t.Context())
+	var load sync.WaitGroup
+	for range 10 {
+		load.Go(func() {
+			for ctx.Err() == nil {
+				if a, err := g.try(t.Context(), "POST", "/function/slow", strings.NewReader("x")); err != nil || a.StatusCode != 200 {
+					t.Errorf("%v %+v", err, a)
+				}
+			}
+		})
+	}
+	eventually(t, "there are three replicas", func() bool { return g.status(t, "slow").AvailableReplicas == 3 })
+	if s := g.status(t, "slow").Scaling; s.Desired != 3 || s.Ready != 3 || s.InFlight == 0 || s.Rate == 0 || !strings.Contains(s.Reason, "-> 3: ") || s.Since.IsZero() {
+		t.Errorf("its status says %+v", s)
+	}
+	before := fmt.Sprint(g.watchdogs(t))
+	stop()
+	load.Wait()
+	g.reload(t)
+	if after := fmt.Sprint(g.watchdogs(t)); after != before {
+		t.Errorf("a reload changed the processes from %s to %s", before, after)
+	}
+	text, err := os.ReadFile(g.dir + "/Caddyfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.write(t, "Caddyfile", strings.Replace(string(text), "down_window 5m", "down_window 1s", 1))
+	g.reload(t)
+	eventually(t, "there is one again", func() bool { return len(g.watchdogs(t)) == 1 })
+}
+
+// managed is a site with functions, the API and metrics; EXTRA is more options of the app.
+const managed = `{
+	admin unix/DATA/admin.sock|0600
+	grace_period 30s
+	servers {
+		listener_wrappers {
+			faas_handover
+			tls
+		}
+	}
+	faas {
+		data DATA
+		functions stack.yml
+		EXTRA
+	}
+}
+SITE {
+	handle /system/* {
+		faas_api
+	}
+	handle /metrics {
+		metrics {
+			disable_openmetrics
+		}
+	}
+	handle {
+		faas
+	}
+	handle_errors {
+		respond "{err.message}" {err.status_code}
+	}
+}
+`

@@ -1,0 +1,171 @@
+package swarm
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/docker/docker/api/types/swarm"
+
+	"github.com/caddy-faas/faas/caddy-faas/faas"
+)
+
+// replicated is a service of n replicas.
+func replicated(t *testing.T, n uint64) swarm.Service {
+	spec, err := (&options{network: "net-id"}).spec(plain, nil)
+	must(t, err)
+	spec.Mode.Replicated.Replicas = &n
+	return swarm.Service{ID: "s", Spec: spec}
+}
+
+func TestDeployment(t *testing.T) {
+	const running, ready, shutdown = swarm.TaskStateRunning, swarm.TaskStateReady, swarm.TaskStateShutdown
+	with := func(t swarm.Task, change func(*swarm.Task)) swarm.Task {
+		change(&t)
+		return t
+	}
+	message := func(text string) func(*swarm.Task) { return func(t *swarm.Task) { t.Status.Err = text } }
+	older := func(t *swarm.Task) { t.Spec.ForceUpdate = 7 }
+	one := replicated(t, 1)
+	for _, tt := range []struct {
+		name    string
+		service swarm.Service
+		tasks   []swarm.Task
+		view    view
+		ready   string // slots
+		there   int    // replicas
+		rolling bool
+		failing bool
+		pending int
+		settled bool
+		reason  string
+	}{
+		{name: "runs", service: one, tasks: []swarm.Task{task(one, 1, running, running, 1)}, ready: "1", there: 1, settled: true},
+		{name: "doomed", service: one, tasks: []swarm.Task{task(one, 1, running, shutdown, 1)}},
+		{name: "doomed and replaced", service: one, tasks: []swarm.Task{task(one, 1, running, shutdown, 1), task(one, 1, ready, ready, 2)}},
+		{name: "starts", service: one, tasks: []swarm.Task{task(one, 1, swarm.TaskStateStarting, running, 1)}, there: 1},
+		{name: "without an address", service: one, tasks: []swarm.Task{with(task(one, 1, running, running, 1), func(t *swarm.Task) { t.NetworksAttachments = nil })}, there: 1},
+		{name: "on another network", service: one, tasks: []swarm.Task{with(task(one, 1, running, running, 1), func(t *swarm.Task) { t.NetworksAttachments[0].Network.ID = "x" })}, there: 1},
+		{name: "node lost", service: one, tasks: []swarm.Task{task(one, 1, running, running, 1)}, view: view{down: map[string]bool{"n1": true}}, there: 1},
+		{name: "not yet asked", service: one, tasks: []swarm.Task{task(one, 1, running, running, 1)},
+			view: view{answers: func(string) (bool, string) { return false, "nothing listens" }}, there: 1, reason: "replica 1: nothing listens"},
+		{name: "rolls", service: one, tasks: []swarm.Task{with(task(one, 1, running, running, 1), older), task(one, 1, swarm.TaskStateStarting, running, 2)}, ready: "1", there: 2, rolling: true},
+		{name: "failed once", service: one, tasks: []swarm.Task{with(task(one, 1, swarm.TaskStateFailed, shutdown, 1), message("exit 1")), task(one, 1, ready, ready, 2)}, reason: "replica 1: exit 1"},
+		{name: "crash loop", service: one, tasks: []swarm.Task{
+			with(task(one, 1, swarm.TaskStateFailed, shutdown, 1), message("exit 1")), with(task(one, 1, swarm.TaskStateRejected, shutdown, 2), message("exit 2")),
+			task(one, 1, ready, ready, 3)}, failing: true, reason: "replica 1: exit 2"},
+		{name: "crash loop of the earlier version", service: one, tasks: []swarm.Task{
+			with(with(task(one, 1, swarm.TaskStateFailed, shutdown, 1), message("exit 1")), older), with(with(task(one, 1, swarm.TaskStateFailed, shutdown, 2), message("exit 2")), older),
+			task(one, 1, swarm.TaskStatePreparing, running, 3)}, there: 1},
+		{name: "crashed and recovered", service: one, tasks: []swarm.Task{with(task(one, 1, swarm.TaskStateFailed, shutdown, 1), message("exit 1")), task(one, 1, running, running, 2)},
+			ready: "1", there: 1, settled: true},
+		{name: "new version crashes", service: one, tasks: []swarm.Task{
+			with(task(one, 1, running, running, 1), older), with(task(one, 1, swarm.TaskStateFailed, shutdown, 2), message("exit 1")), task(one, 1, ready, ready, 3)},
+			ready: "1", there: 1, rolling: true, reason: "the earlier version serves on, because the new one does not start: replica 1: exit 1"},
+		{name: "no node, just now", service: one, tasks: []swarm.Task{with(task(one, 1, swarm.TaskStatePending, running, 1), message("no suitable node"))}, there: 1},
+		{name: "no node", service: one, tasks: []swarm.Task{with(task(one, 1, swarm.TaskStatePending, running, 1), message("no suitable node"))}, view: view{old: true},
+			there: 1, pending: 1, reason: "replica 1: no suitable node"},
+		{name: "zero", service: replicated(t, 0), settled: true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s, ok := newState(tt.service, tt.tasks)
+			if !ok {
+				t.Fatal("it is no function")
+			}
+			tt.view.network = "net-id"
+			d := s.deployment(tt.view)
+			slots := ""
+			for _, r := range d.Replicas {
+				if r.Ready {
+					slots += string(rune('0' + r.Slot))
+				}
+			}
+			if slots != tt.ready || len(d.Replicas) != tt.there || d.Rolling != tt.rolling || d.Failing != tt.failing || d.Pending != tt.pending || d.Reason != tt.reason || s.settled(d) != tt.settled {
+				t.Errorf("ready %q of %d, rolling %v, failing %v, %d pending, settled %v, %q", slots, len(d.Replicas), d.Rolling, d.Failing, d.Pending, s.settled(d), d.Reason)
+			}
+		})
+	}
+	d := func() faas.Deployment {
+		s, _ := newState(one, []swarm.Task{task(one, 1, running, running, 1)})
+		return s.deployment(view{network: "net-id"})
+	}()
+	if d.Replicas[0].Addr != "10.0.0.1:8080" || d.Replicas[0].ID != "s.1.1" {
+		t.Errorf("replica %+v", d.Replicas[0])
+	}
+	job := one
+	job.Spec.Mode = swarm.ServiceMode{GlobalJob: &swarm.GlobalJob{}}
+	if _, ok := newState(job, nil); ok {
+		t.Error("a job on each node is taken for a function")
+	}
+	global := one
+	global.Spec.Mode = swarm.ServiceMode{Global: &swarm.GlobalService{}}
+	s, _ := newState(global, []swarm.Task{task(one, 0, running, running, 1), with(task(one, 0, running, running, 2), func(t *swarm.Task) { t.NodeID = "n2" })})
+	if d := s.deployment(view{network: "net-id"}); d.Desired != 2 || d.Replicas[1].Slot != 2 || !s.settled(d) {
+		t.Errorf("global: %+v", d.Replicas)
+	}
+}
+
+func TestTranslate(t *testing.T) {
+	for text, want := range map[string]error{
+		"Error response from daemon: rpc error: code = Unknown desc = update out of sequence": errOutOfSequence,
+		"rpc error: code = DeadlineExceeded desc = context deadline exceeded":                 faas.ErrUnavailable,
+		"The swarm does not have a leader":                                                    faas.ErrUnavailable,
+	} {
+		if err := translate(errors.New(text)); !errors.Is(err, want) {
+			t.Errorf("%q became %v", text, err)
+		}
+	}
+	if err := translate(errors.New("Error response from daemon: rpc error: code = Unknown desc = name: bad")); err.Error() != "name: bad" {
+		t.Errorf("%v", err)
+	}
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusForbidden)
+		io.WriteString(w, `{"message": "ask somebody else"}`)
+	}))
+	defer proxy.Close()
+	d, err := newDocker("tcp://" + proxy.Listener.Addr().String())
+	must(t, err)
+	defer d.Close()
+	if err := d.removeService(background, "echo"); !errors.Is(err, faas.ErrForbidden) || !strings.HasSuffix(err.Error(), ": ask somebody else") {
+		t.Errorf("what a proxy refuses is %v", err)
+	}
+}
+
+func TestParseLogLine(t *testing.T) {
+	got, ok := parseLogLine("2026-01-02T03:04:05.123456789Z com.docker.swarm.node.id=n,com.docker.swarm.task.id=t1 a  text")
+	if want := time.Date(2026, 1, 2, 3, 4, 5, 123456789, time.UTC); !ok || got.Replica != "t1" || got.Text != "a  text" || !got.Time.Equal(want) {
+		t.Errorf("%+v, %v", got, ok)
+	}
+}
+
+func FuzzLogLine(f *testing.F) {
+	f.Add("2026-01-02T03:04:05.123456789Z com.docker.swarm.task.id=t1 text", 3)
+	f.Add("", 0)
+	f.Fuzz(func(t *testing.T, text string, cut int) {
+		var lines []string
+		w := &lineWriter{line: func(b []byte) error { lines = append(lines, string(b)); return nil }}
+		if cut < 0 || cut > len(text) {
+			cut = 0
+		}
+		for _, part := range []string{text[:cut], text[cut:]} {
+			if n, err := w.Write([]byte(part)); n != len(part) || err != nil {
+				t.Errorf("wrote %d, %v", n, err)
+			}
+		}
+		must(t, w.flush())
+		whole := strings.FieldsFunc(text, func(r rune) bool { return r == '\n' })
+		if len(text) < maxLine && strings.Join(lines, "\n") != strings.Join(whole, "\n") {
+			t.Errorf("%q became %q", text, lines)
+		}
+		for _, line := range lines {
+			if l, ok := parseLogLine(line); ok && (l.Replica == "" || !strings.Contains(line, l.Replica)) {
+				t.Errorf("%q became %+v", line, l)
+			}
+		}
+	})
+}

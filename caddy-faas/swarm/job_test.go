@@ -1,0 +1,82 @@
+package swarm
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/docker/docker/api/types/swarm"
+
+	"github.com/caddy-faas/faas/caddy-faas/faas"
+	"github.com/caddy-faas/faas/caddy-faas/internal/faastest"
+)
+
+// A job that Docker's own client made is told of as one made here, fails and is run again.
+func TestJobOfDocker(t *testing.T) {
+	e := begin(t, &Provider{})
+	watch := faastest.Record(t, e, nil)
+	id := faas.ParseID(run + "-report")
+	_, err := dockerCLI("service", "create", "--detach", "--name", id.Name, "--network", run, "--mode", "replicated-job", "--restart-condition", "none",
+		"--label", labelFunction+"="+id.Name, image, "sh", "-c", "echo told; exit 3")
+	must(t, err)
+	for run := 1; run <= 2; run++ {
+		watch.Until(t, fmt.Sprintf("run %d has failed", run), func(now map[faas.ID]faas.Deployment) bool {
+			j := now[id].Job
+			return j != nil && j.Iteration == run && !j.Ended.IsZero()
+		})
+		d := watch.Deployment(id)
+		if j := d.Job; j.Done != 0 || j.Failed != 1 || j.ExitCode == nil || *j.ExitCode != 3 || !strings.Contains(d.Reason, "exit (3)") || d.Labels[faas.LabelJob] != "true" {
+			t.Errorf("run %d: %+v of %+v", run, j, d)
+		}
+		if run == 1 {
+			must(t, e.Run(background, id, 0))
+		}
+	}
+	var told bytes.Buffer
+	must(t, e.Logs(background, id, faas.LogQuery{Tail: -1}, func(l faas.LogLine) error {
+		told.WriteString(l.Text)
+		return nil
+	}))
+	if !strings.Contains(told.String(), "told") {
+		t.Errorf("its logs: %q", told.String())
+	}
+}
+
+// A job that runs is not run once more, and one that failed is tried as often as it says.
+func TestJobRetries(t *testing.T) {
+	e := begin(t, &Provider{})
+	watch := faastest.Record(t, e, nil)
+	fn := faas.Function{ID: faas.ParseID(run + "-retries"), Image: image, Process: "sh -c 'sleep 2; false'",
+		Labels: map[string]string{faas.LabelJob: "true", faas.LabelRetries: "1"}}
+	must(t, e.Create(background, fn))
+	watch.Until(t, "it runs", func(now map[faas.ID]faas.Deployment) bool {
+		j := now[fn.ID].Job
+		return j != nil && j.Running == 1 && j.Ended.IsZero()
+	})
+	if err := e.Run(background, fn.ID, 0); !errors.Is(err, faas.ErrRunning) {
+		t.Errorf("while it runs: %v", err)
+	}
+	watch.Until(t, "it has failed twice", func(now map[faas.ID]faas.Deployment) bool {
+		j := now[fn.ID].Job
+		return j != nil && j.Failed == 2 && !j.Ended.IsZero()
+	})
+}
+
+func TestSpecOfJob(t *testing.T) {
+	for what, row := range map[string]struct{ label, value, want string }{
+		"completions": {faas.LabelCompletions, "0", faas.LabelCompletions}, "parallelism": {faas.LabelParallelism, "many", faas.LabelParallelism}, "retries": {faas.LabelRetries, "-1", faas.LabelRetries},
+	} {
+		fn := plain
+		fn.Labels = map[string]string{faas.LabelJob: "true", row.label: row.value}
+		if _, err := new(options).spec(fn, nil); !errors.Is(err, faas.ErrInvalid) || !strings.Contains(err.Error(), row.want) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	four := uint64(4)
+	s := &swarm.ServiceSpec{Mode: swarm.ServiceMode{ReplicatedJob: &swarm.ReplicatedJob{MaxConcurrent: &four}}}
+	if got := jobLabels(map[string]string{"a": "b"}, s); fmt.Sprint(got) != "map[a:b faas.job:true faas.job.completions:4 faas.job.parallelism:4]" {
+		t.Errorf("labels of a job of Docker's: %v", got)
+	}
+}

@@ -1,0 +1,79 @@
+package swarm
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/caddy-faas/faas/caddy-faas/faas"
+	"github.com/caddy-faas/faas/caddy-faas/internal/faastest"
+)
+
+// What keeps a function from running is told in the engine's words.
+func TestReasons(t *testing.T) {
+	r := begin(t, new(Provider))
+	watch := faastest.Record(t, r, nil)
+	for _, tt := range []struct {
+		name   string
+		change func(*faas.Function)
+		reason string
+		full   bool // no capacity, else failing
+	}{
+		{"pull", func(f *faas.Function) { f.Image = "registry.invalid/no/such:1" }, "No such image: registry.invalid/no/such:1", false},
+		{"node", func(f *faas.Function) { f.Constraints = []string{"node.labels.nowhere == true"} }, "no suitable node", true},
+		{"gpu", func(f *faas.Function) { f.Requests = faas.Resources{"nvidia.com/gpu": "1"} }, "no suitable node (insufficient resources", true},
+		{"crash", func(f *faas.Function) { f.Process = "no-such-program" }, "non-zero exit (1)", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			fn := r.fn(tt.name, "cat")
+			tt.change(&fn)
+			must(t, r.Create(background, fn))
+			watch.Until(t, tt.reason, func(now map[faas.ID]faas.Deployment) bool {
+				d := now[fn.ID]
+				return strings.Contains(d.Reason, tt.reason) && d.Failing == !tt.full && (d.Pending > 0) == tt.full
+			})
+			// Mended, it runs, and nothing is said of what was.
+			must(t, r.Update(background, r.fn(tt.name, "cat")))
+			watch.Until(t, "the mended version serves", func(now map[faas.ID]faas.Deployment) bool {
+				d := now[fn.ID]
+				return faastest.Ready(d) == 1 && !d.Failing && d.Pending == 0 && !d.Rolling && d.Reason == ""
+			})
+		})
+	}
+}
+
+// A new version that doesn't start leaves the earlier one serving, without a gap if Swarm can tell by a health check.
+func TestBadUpdate(t *testing.T) {
+	r := begin(t, new(Provider))
+	watch := faastest.Record(t, r, func(d faas.Deployment) {
+		if d.Process != "cat" && faastest.Ready(d) == 0 {
+			t.Errorf("no replica served: %s", d.Reason)
+		}
+	})
+	for _, action := range []string{"rollback", "pause"} {
+		t.Run(action, func(t *testing.T) {
+			fn := r.fn(action, "cat")
+			fn.Labels = map[string]string{faas.LabelUpdateFailure: action, faas.LabelHealthcheck: "/fwatchdog -run-healthcheck"}
+			must(t, r.Create(background, fn))
+			first := watch.UntilReady(t, fn.ID, 1)[0]
+			bad := fn
+			bad.Process = "no-such-program"
+			must(t, r.Update(background, bad))
+			watch.Until(t, "the reason", func(now map[faas.ID]faas.Deployment) bool {
+				d := now[fn.ID]
+				kept := map[string]string{"rollback": "cat", "pause": "no-such-program"}[action]
+				served := faastest.Ready(d) == 1 && d.Replicas[0].ID == first.ID
+				return served && !d.Failing && d.Process == kept && strings.Contains(d.Reason, action) && strings.Contains(d.Reason, "non-zero exit (1)")
+			})
+			must(t, r.readAll(background)) // past tasks are not among what this reads
+			if d := watch.Deployment(fn.ID); !strings.Contains(d.Reason, "non-zero exit (1)") {
+				t.Errorf("the reason has become %q", d.Reason)
+			}
+			t.Log(watch.Deployment(fn.ID).Reason)
+			must(t, r.Update(background, fn))
+			watch.Until(t, "the mended version serves", func(now map[faas.ID]faas.Deployment) bool {
+				d := now[fn.ID]
+				return faastest.Ready(d) == 1 && !d.Rolling && d.Reason == "" && d.Replicas[0].ID != first.ID
+			})
+		})
+	}
+}
