@@ -57,6 +57,7 @@ func TestSmuggling(t *testing.T) {
 	g := newSite(t, functions)
 	const smuggled = "GET /function/env?smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
 	head := "POST /function/env HTTP/1.1\r\nHost: localhost\r\n"
+	reads := strings.Replace(head, "env", "echo", 1) // answers only what it has read to the end
 	one := map[string]bool{"all as a body": true, "length and encoding": true, "a folded header": true} // requests to both
 	length := fmt.Sprintf("Content-Length: %d\r\n", len(smuggled))
 	for name, text := range map[string]string{
@@ -70,8 +71,8 @@ func TestSmuggling(t *testing.T) {
 		"two encodings":           head + "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n" + smuggled,
 		"a list of encodings":     head + "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n" + smuggled,
 		"an encoding with a tab":  head + "Transfer-Encoding:\tchunked\x0b\r\n\r\n0\r\n\r\n" + smuggled,
-		"a chunk of no number":    head + "Transfer-Encoding: chunked\r\n\r\n0x0\r\n\r\n" + smuggled,
-		"a chunk without end":     head + "Transfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n" + smuggled,
+		"a chunk of no number":    reads + "Transfer-Encoding: chunked\r\n\r\n0x0\r\n\r\n" + smuggled,
+		"a chunk without end":     reads + "Transfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n" + smuggled,
 		"a NUL in a header":       head + "X-A: b\x00c\r\n" + length + "\r\n" + smuggled,
 		"a return in a header":    head + "X-A: b\rX-B: c\r\n" + length + "\r\n" + smuggled,
 		"no host":                 "POST /function/env HTTP/1.1\r\n" + length + "\r\n" + smuggled,
