@@ -57,7 +57,7 @@ func TestSmuggling(t *testing.T) {
 	g := newSite(t, functions)
 	const smuggled = "GET /function/env?smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
 	head := "POST /function/env HTTP/1.1\r\nHost: localhost\r\n"
-	reads := strings.Replace(head, "env", "echo", 1) // answers only what it has read to the end
+	reads := strings.Replace(head, "env", "echo", 1)                                                    // answers only what it has read to the end
 	one := map[string]bool{"all as a body": true, "length and encoding": true, "a folded header": true} // requests to both
 	length := fmt.Sprintf("Content-Length: %d\r\n", len(smuggled))
 	for name, text := range map[string]string{
