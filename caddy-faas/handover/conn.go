@@ -22,6 +22,8 @@ type conn struct {
 	early   []byte // at most one byte
 	pinned  bool   // HTTP/2, or hijacked: never goes over
 	handed  bool   // it came from another server
+	told    bool   // the server tells what becomes of it
+	coming  bool   // a request has begun to come, of which no handler knows yet
 	reading bool
 	closed  bool
 	// deadlines counts how often the server has set a read deadline since it was idle.
@@ -46,6 +48,12 @@ func (c *conn) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	if len(c.stash) > 0 {
+		if c.between && !c.begins() {
+			defer c.mu.Unlock()
+			c.closed = true
+			c.depart(c.stash, nil)
+			return 0, io.EOF
+		}
 		n := copy(p, c.stash)
 		c.stash = c.stash[n:]
 		c.read(p[:n], len(p))
@@ -67,7 +75,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	case c.closed: // meanwhile, and left to us
 		c.depart(p[:n], err)
 		return 0, io.EOF
-	case n > 0 && c.between && c.listener.replaced():
+	case n > 0 && c.between && !c.begins():
 		c.closed = true
 		c.depart(p[:n], err)
 		return 0, io.EOF
@@ -76,13 +84,38 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// begins tells whether the server shall have the request that has begun to come, rather than a newer server.
+func (c *conn) begins() bool {
+	c.comes(true) // before the look: the newer server enters before it looks for this
+	if c.listener.replaced() {
+		c.comes(false)
+		return false
+	}
+	return true
+}
+
+// comes notes that a request has begun to come, or that a handler has it, or that none will.
+func (c *conn) comes(is bool) {
+	if c.coming == is || !c.told {
+		return
+	}
+	c.coming = is
+	if is {
+		c.listener.coming.Add(1)
+	} else {
+		c.listener.coming.Add(-1)
+	}
+}
+
 // read notes what the server has got, having asked for so many bytes.
 func (c *conn) read(b []byte, asked int) {
 	switch {
 	case len(b) == 0:
 	case c.between:
 		c.between, c.handed, c.early = false, false, nil
-		c.pinned = bytes.HasPrefix(b, preface) || bytes.HasPrefix(preface, b)
+		if c.pinned = bytes.HasPrefix(b, preface) || bytes.HasPrefix(preface, b); c.pinned {
+			c.comes(false) // net/http tells of no HTTP/2 request
+		}
 	case asked == 1:
 		// net/http reads a single byte in the background while a handler runs, to
 		// notice a client that goes away. A client that has the whole answer may
@@ -108,6 +141,7 @@ func (c *conn) Close() error {
 		return net.ErrClosed
 	}
 	c.closed = true
+	c.comes(false)
 	if c.reading && c.between && c.listener.replaced() {
 		// It was the shutdown, not the reader. Whoever reads ends now, or with the client's next bytes.
 		return c.Conn.SetReadDeadline(time.Unix(1, 0))

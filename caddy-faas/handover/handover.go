@@ -90,10 +90,16 @@ var (
 	_ caddyfile.Unmarshaler = (*Wrapper)(nil)
 )
 
-// settling is how long a new server has had all new requests before Listen
-// returns, and so before Caddy stops the old server: net/http drops a request
-// that it has read but not yet given to a handler, which nobody can see.
-const settling = 50 * time.Millisecond
+// net/http drops a request that it has read but not yet given to a handler when
+// it is shut down. So a new server has all new requests before Listen returns,
+// and so before Caddy stops the old server, until the old one has said of each
+// earlier request that it is whole, and for some time more: from there to the
+// handler nobody can see it.
+const (
+	settling = 50 * time.Millisecond
+	// slowest is how long is waited for requests to become whole; a client may never send the rest.
+	slowest = 2 * time.Second
+)
 
 // newConn is more deadlines than net/http sets before it first reads from a connection.
 const newConn = 10
@@ -109,6 +115,9 @@ func Listen(l net.Listener) net.Listener {
 	w, shared := share(l)
 	w.station.enter(w, true)
 	if shared {
+		for late := time.Now().Add(slowest); w.station.coming(w) && time.Now().Before(late); {
+			time.Sleep(time.Millisecond)
+		}
 		time.Sleep(settling)
 	}
 	return w
@@ -213,6 +222,13 @@ func (s *station) enter(l *listener, in bool) {
 	s.changed.Broadcast()
 }
 
+// coming tells whether requests have begun to come to other servers than l, of which no handler knows yet.
+func (s *station) coming(l *listener) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.serving, func(o *listener) bool { return o != l && o.coming.Load() > 0 })
+}
+
 // leave closes the socket after its last user.
 func (s *station) leave() error {
 	mu.Lock()
@@ -234,6 +250,7 @@ type listener struct {
 	accepted chan accepted
 	closed   chan struct{}
 	leave    sync.Once
+	coming   atomic.Int64 // connections that are coming
 }
 
 type accepted struct {
@@ -284,6 +301,10 @@ func ConnState(nc net.Conn, state http.ConnState) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch state {
+	case http.StateNew:
+		c.told = true
+	case http.StateActive:
+		c.comes(false)
 	case http.StateIdle:
 		c.idle()
 	case http.StateHijacked:

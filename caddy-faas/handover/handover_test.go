@@ -235,6 +235,54 @@ func TestNothingIsLost(t *testing.T) {
 	}
 }
 
+// A request that is with neither a handler nor the kernel when a new server comes is done by the old one,
+// and one that never becomes whole keeps no server from coming.
+func TestRequestThatHasBegunToCome(t *testing.T) {
+	whole, goOn := make(chan *conn, 1), make(chan struct{})
+	one := serve(t, "127.0.0.1:0", named("one"), func(c net.Conn, state http.ConnState) {
+		if state == http.StateActive {
+			whole <- c.(*conn)
+			<-goOn
+		}
+	})
+	c, r := dial(t, one.Addr)
+	io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi")
+	server := (<-whole).listener
+	replaced := make(chan *http.Server, 1)
+	go func() { replaced <- serve(t, one.Addr, named("two")) }()
+	select {
+	case two := <-replaced:
+		t.Error("the old server can be stopped before it is done")
+		replaced <- two
+	case <-time.After(4 * settling):
+	}
+	close(goOn)
+	if got := answer(t, r); got != "one hi" {
+		t.Errorf("answer %q", got)
+	}
+	<-replaced
+	shutdown(t, one)
+	if n := server.coming.Load(); n != 0 {
+		t.Errorf("%d requests are coming afterwards", n)
+	}
+
+	half, _ := dial(t, one.Addr)
+	io.WriteString(half, "POST / HT")
+	for server = newest(one.Addr); server.coming.Load() == 0; {
+		time.Sleep(time.Millisecond)
+	}
+	serve(t, one.Addr, named("three"))
+	c, r = dial(t, one.Addr)
+	until(t, c, r, "three")
+}
+
+// newest is the server that has an address.
+func newest(addr string) *listener {
+	mu.Lock()
+	defer mu.Unlock()
+	return stations["tcp "+addr].newest.Load()
+}
+
 // A client that has its whole answer sends the next request while the handler
 // has not ended: net/http has a byte of it when the server shuts down.
 func TestEarlyRequestGoesOver(t *testing.T) {
