@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/caddy-faas/faas/caddy-faas/internal/faastest"
 )
 
 // openAPISite is a Caddyfile whose API asks for no password and deploys any command.
@@ -176,7 +178,7 @@ func TestLocalGuard(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, text := range map[string]string{"handler": "echo tool", "other": "echo other $1"} {
-		if err := os.WriteFile(filepath.Join(g.dir, "tool", name), []byte("#!/bin/sh\n"+text+"\n"), 0o755); err != nil {
+		if err := faastest.WriteProgram(filepath.Join(g.dir, "tool", name), []byte("#!/bin/sh\n"+text+"\n"), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -219,7 +221,7 @@ func (g *gateway) follow(t *testing.T, query string) <-chan logLine {
 	if g.password != "" {
 		r.SetBasicAuth("admin", g.password)
 	}
-	resp, err := client.Do(r)
+	resp, err := g.client.Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/caddy-faas/faas/caddy-faas/internal/faastest"
 )
 
 // replace writes a file of the gateway's folder under another name and renames it.
@@ -17,7 +19,7 @@ func (g *gateway) replace(t *testing.T, name, text string, mode os.FileMode) {
 	path := filepath.Join(g.dir, name)
 	err := os.MkdirAll(filepath.Dir(path), 0o755)
 	if err == nil {
-		err = os.WriteFile(path+"~", []byte(text), mode)
+		err = faastest.WriteProgram(path+"~", []byte(text), mode)
 	}
 	if err == nil {
 		err = os.Rename(path+"~", path)

@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/caddy-faas/faas/caddy-faas/faas"
+	"github.com/caddy-faas/faas/caddy-faas/internal/faastest"
 	"go.uber.org/zap"
 )
 
@@ -111,7 +112,7 @@ func killed(t *testing.T, level string, as *syscall.Credential) {
 	program := filepath.Join(base, "gateway")
 	self, err := os.ReadFile("/proc/self/exe")
 	must(t, err)
-	must(t, os.WriteFile(program, self, 0o755))
+	must(t, faastest.WriteProgram(program, self, 0o755))
 	if as != nil {
 		must(t, os.Chown(data, int(as.Uid), int(as.Gid)))
 	}

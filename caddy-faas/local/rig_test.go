@@ -126,7 +126,7 @@ func fn(name, command string) faas.Function {
 
 func script(t testing.TB, dir, name, text string) {
 	t.Helper()
-	must(t, os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+text+"\n"), 0o755))
+	must(t, faastest.WriteProgram(filepath.Join(dir, name), []byte("#!/bin/sh\n"+text+"\n"), 0o755))
 }
 
 func must(t testing.TB, err error) {

@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -20,6 +21,14 @@ func Eventually(t testing.TB, what string, is func() bool) {
 			t.Fatalf("waited in vain for: %s", what)
 		}
 	}
+}
+
+// WriteProgram writes a file that may be executed at once. Nothing is forked meanwhile: a child of this process
+// would have the file open for writing for a moment, and starting it would fail with "text file busy".
+func WriteProgram(path string, data []byte, mode os.FileMode) error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	return os.WriteFile(path, data, mode)
 }
 
 // Needs returns a program's path. A machine that lacks it skips the test, unless FAAS_TEST_REQUIRE names it.
