@@ -3,9 +3,11 @@ package caddyfaas
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -152,31 +154,45 @@ func TestTracesWithProcesses(t *testing.T) {
 // No request that is in flight is lost when its replica is one too many.
 func TestScalingDownLosesNothing(t *testing.T) {
 	t.Parallel()
-	g := newGateway(t, map[string]string{
-		"Caddyfile": strings.Replace(managed, "EXTRA", "scale {\n\t\t\tauto off\n\t\t}", 1),
-		"stack.yml": "functions:\n  slow:\n    fprocess: sh -c 'sleep 0.5; cat'\n    labels:\n      faas.concurrency: \"4\"\n",
-	})
+	g := newGateway(t, map[string]string{"Caddyfile": strings.Replace(managed, "EXTRA", "scale {\n\t\t\tauto off\n\t\t}", 1)})
+	fifo := filepath.Join(g.dir, "go")
+	err := syscall.Mkfifo(fifo, 0o666)
+	if err == nil {
+		err = os.Chmod(fifo, 0o666)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.write(t, "stack.yml", "functions:\n  held:\n    fprocess: sh -c 'read go <"+fifo+"; cat'\n    labels:\n      faas.concurrency: \"4\"\n")
 	g.start(t)
+	release, err := os.OpenFile(fifo, os.O_RDWR, 0) // so that it has a reader and a writer all the time
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release.Close()
 	scale := func(n int) {
 		t.Helper()
-		if a := g.call(t, "POST", "/system/scale-function/slow", fmt.Sprintf(`{"replicas":%d}`, n)); a.StatusCode != 202 {
+		if a := g.call(t, "POST", "/system/scale-function/held", fmt.Sprintf(`{"replicas":%d}`, n)); a.StatusCode != 202 {
 			t.Fatalf("%d %s", a.StatusCode, a.body)
 		}
 	}
 	for range 20 {
 		scale(6)
-		eventually(t, "six are ready", func() bool { return g.status(t, "slow").AvailableReplicas == 6 })
+		eventually(t, "six are ready", func() bool { return g.status(t, "held").AvailableReplicas == 6 })
 		var all sync.WaitGroup
 		for n := range 24 {
 			all.Go(func() {
 				body := fmt.Sprint(n)
-				if a, err := g.try(t.Context(), "POST", "/function/slow", strings.NewReader(body)); err != nil || a.StatusCode != 200 || a.body != body {
+				if a, err := g.try(t.Context(), "POST", "/function/held", strings.NewReader(body)); err != nil || a.StatusCode != 200 || a.body != body {
 					t.Errorf("lost: %v %+v", err, a)
 				}
 			})
 		}
-		eventually(t, "all are in flight", func() bool { s := g.status(t, "slow").Scaling; return s.InFlight == 24 })
+		eventually(t, "all are in flight", func() bool { s := g.status(t, "held").Scaling; return s.InFlight == 24 })
 		scale(3)
+		if _, err := release.WriteString(strings.Repeat("\n", 24)); err != nil { // a line for each
+			t.Fatal(err)
+		}
 		all.Wait()
 	}
 }
