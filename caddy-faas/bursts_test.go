@@ -52,7 +52,7 @@ func TestBurstsWithScaleToZero(t *testing.T) {
 		all.Wait()
 	}
 	atZero := func() {
-		client.CloseIdleConnections()
+		g.client.CloseIdleConnections()
 		eventually(t, "all functions are at zero", func() bool { return len(g.watchdogs(t)) == 0 })
 	}
 	files := func() int {
@@ -84,7 +84,7 @@ func TestBurstsWithScaleToZero(t *testing.T) {
 		t.Error("hardly a function went to zero")
 	}
 	eventually(t, "goroutines and files are no more than before", func() bool {
-		client.CloseIdleConnections()
+		g.client.CloseIdleConnections()
 		return g.goroutines(t) <= goroutines+2 && files() <= open+2
 	})
 	after := g.heap(t)

@@ -128,6 +128,7 @@ var buildSamples = sync.OnceValue(func() error {
 // gateway is a running Caddy with a state directory of its own.
 type gateway struct {
 	dir, url, admin string
+	client          *http.Client
 	password        string   // sent to /system/, if there is one
 	env             []string // more of it
 	cmd             *exec.Cmd
@@ -159,7 +160,10 @@ func newGateway(t testing.TB, files map[string]string) *gateway {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	g := &gateway{dir: dir, url: "http://localhost:" + freePort(t)}
+	g := &gateway{dir: dir, url: "http://localhost:" + freePort(t), client: &http.Client{
+		Transport:     &http.Transport{MaxIdleConnsPerHost: 100},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
 	g.admin = filepath.Join(g.data(), "admin.sock")
 	for name, text := range files {
 		g.write(t, name, text)
@@ -254,13 +258,13 @@ func (g *gateway) try(ctx context.Context, method, path string, body io.Reader, 
 	for i := 0; i < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
 	}
-	return whole(client.Do(r))
+	return whole(g.client.Do(r))
 }
 
 // do sends a request and returns the answer with its body read.
 func (g *gateway) do(t *testing.T, r *http.Request) *answer {
 	t.Helper()
-	a, err := whole(client.Do(r))
+	a, err := whole(g.client.Do(r))
 	if err != nil {
 		t.Fatalf("%s %s: %v", r.Method, r.URL, err)
 	}
@@ -274,11 +278,6 @@ func whole(resp *http.Response, err error) (*answer, error) {
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
 	return &answer{resp, string(b)}, err
-}
-
-var client = &http.Client{
-	Transport:     &http.Transport{MaxIdleConnsPerHost: 100},
-	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
 
 // counts waits until a series of /metrics, as it is written there, has a value:

@@ -300,7 +300,7 @@ func TestLive(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		resp, err := client.Do(r)
+		resp, err := g.client.Do(r)
 		if err != nil || resp.Header.Get("Content-Type") != "text/event-stream" {
 			t.Fatalf("%s: %v, %+v", address, err, resp)
 		}

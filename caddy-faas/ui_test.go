@@ -183,7 +183,7 @@ func (g *gateway) view(t *testing.T, lastID string) *viewer {
 	if lastID != "" {
 		r.Header.Set("Last-Event-ID", lastID)
 	}
-	resp, err := client.Do(r)
+	resp, err := g.client.Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}

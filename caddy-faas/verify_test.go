@@ -204,7 +204,7 @@ func TestDeliveryIsTakenOnce(t *testing.T) {
 	}{{"d1", "", 2}, {"d1", "true", 2}, {"d1", "true", 2}, {"d2", "", 3}, {"", "", 4}, {"", "", 5}} {
 		if i == 2 {
 			g.reload(t)
-			client.CloseIdleConnections() // the earlier configuration may close them while one is used
+			g.client.CloseIdleConnections() // the earlier configuration may close them while one is used
 		}
 		a := g.github(t, "new", "star", want.id, "{}")
 		if a.StatusCode != 200 || a.Header.Get("X-Faas-Duplicate") != want.duplicate || runs() != want.runs {
