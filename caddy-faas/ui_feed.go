@@ -91,6 +91,7 @@ const (
 	stateZero     = "zero"
 	stateFailing  = "failing"
 	stateRunning  = "running" // and the next: of jobs
+	stateWaiting  = "waiting" // the engine says why it does not run
 	stateDone     = "done"
 )
 
@@ -99,6 +100,8 @@ func stateOf(t *scale.Target) string {
 	switch j := d.Job; {
 	case j != nil && !j.Ended.IsZero() && j.Done < j.Completions:
 		return stateFailing
+	case j != nil && j.Ended.IsZero() && d.Reason != "":
+		return stateWaiting
 	case j != nil && j.Ended.IsZero():
 		return stateRunning
 	case j != nil:

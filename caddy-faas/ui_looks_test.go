@@ -36,13 +36,12 @@ func TestBrowserLooks(t *testing.T) {
     image: functions/alpine:latest
     fprocess: sh -c 'exit 1'
 `)
-	audit := read(t, "testdata/audit.js")
 	for range 20 {
 		g.call(t, "POST", "/tools/function/echo", "hello")
 		g.call(t, "POST", "/tools/function/errors", "hello")
 	}
 	const answered = `document.querySelector('.result .body > *')`
-	for _, v := range []struct{ name, hash, press, ready string }{
+	b.looks([]look{
 		{"list", "", "", `document.querySelectorAll('tbody tr').length === 5 && document.body.innerText.includes('Failing') && document.querySelector('.errors[d^=M]')`},
 		{"function", "f/echo.openfaas-fn", "", `document.querySelectorAll('.chart path.line').length > 3 && document.body.innerText.includes('128Mi')`},
 		{"long", "f/a-function-with-a-name-that-is-as-long-as-names-may-ever-become.openfaas-fn", "", `document.body.innerText.includes('a-function-with-a-long-name:v1.2.3')`},
@@ -55,7 +54,16 @@ func TestBrowserLooks(t *testing.T) {
 		{"secrets", "secrets", "", `document.querySelector('main .panel, main .banner')`},
 		{"system", "system", "", `['Healthy', 'this one', 'Up', 'Ended', 'Silent', 'Nodes'].every(s => document.body.innerText.includes(s)) && document.querySelector('.events li')`},
 		{"gone", "f/nobody.openfaas-fn", "", `document.body.innerText.includes('no such function')`},
-	} {
+	})
+}
+
+// A look is a view, what is pressed there, and a condition of its being complete.
+type look struct{ name, hash, press, ready string }
+
+// looks audits views at every width and in both schemes.
+func (b *browser) looks(views []look) {
+	audit := read(b.t, "testdata/audit.js")
+	for _, v := range views {
 		b.as(1280, "light")
 		b.open(v.hash)
 		if v.press != "" {
@@ -67,7 +75,7 @@ func TestBrowserLooks(t *testing.T) {
 				b.as(width, scheme)
 				js[any](b, `new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))`)
 				if faults := js[string](b, audit); faults != "" {
-					t.Errorf("%s, %d px, %s:\n%s", v.name, width, scheme, faults)
+					b.t.Errorf("%s, %d px, %s:\n%s", v.name, width, scheme, faults)
 				}
 				b.shot(fmt.Sprintf("%s-%d-%s", v.name, width, scheme))
 			}

@@ -32,7 +32,7 @@ export function answer(f, r, body, times) {
 	show(ways[first] ? first : Object.keys(ways)[0]);
 	return [
 		h('div', {class: 'head'}, h('div', {class: 'title'}, h('h2', {}, 'Answer'), badge(kind, `${r.status} ${r.statusText}`.trim()), h('span', {class: 'note'}, bytes(body.size))),
-			h('button', {type: 'button', onclick: () => download(body, name)}, icon('down'), 'Download')),
+			body.size > 0 && h('button', {type: 'button', onclick: () => download(body, name)}, icon('down'), 'Download')),
 		reason && h('p', {class: 'banner bad'}, (Object.hasOwn(reasons, reason) ? reasons[reason] + ' ' : '') + `The gateway answered, not the function (${reason}).`),
 		timing(r, times), tabs, view,
 	].filter(Boolean);

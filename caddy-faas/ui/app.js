@@ -19,7 +19,7 @@ let shown, path;
 /** show opens the view that the address names: #/VIEW/ARGUMENT/… */
 function show() {
 	if (!live.system) {
-		main.replaceChildren(h('p', {class: 'note', role: 'status'}, 'Loading …'));
+		main.replaceChildren(h('p', {class: 'note', role: 'status'}, 'Loading…'));
 		return;
 	}
 	const [view, ...rest] = location.hash.replace(/^#\/?/, '').split('/');

@@ -39,6 +39,7 @@ export function chart(title, series, format) {
 				clock((d.end - (d.points - 1 - at) * d.step) * 1000).slice(0, 5)));
 		}
 		d.values.forEach((values, n) => {
+			if (n && series[n].kind === 'errors' && !values.some(Boolean)) return; // would hide the others' zeros
 			for (const path of paths(values, d.points, x, y)) {
 				if (series[n].area && !path.alone) parts.push(s('path', {class: 'area ' + series[n].kind, d: `${path.line}L${path.to},${y0}L${path.from},${y0}Z`}));
 				parts.push(s('path', {class: 'line ' + series[n].kind + (path.alone ? ' dot' : ''), d: path.line}));

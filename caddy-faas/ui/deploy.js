@@ -40,7 +40,7 @@ function editor(pane, f) {
 		service: field('Name', input('my-function', {disabled: !!f}), f ? 'A function’s name can’t be changed.' : nameWords),
 		namespace: field('Namespace', h('select', {disabled: !!f, onchange: () => { secretsOf(); check(); }}, live.system.namespaces.map(n => h('option', {}, n)))),
 		image: field('Image', input(commonest(all.map(x => x.image).filter(Boolean)) ?? 'name:tag', {list: 'images'}), live.system.provider === 'local' ? 'One that the configuration or the stack file names: on this machine it stands for a folder or a command.' : 'What its replicas run.'),
-		envProcess: field('Command', input('python3 handler.py', {list: 'commands'}), 'Run for each request, its body on standard input. Default: the image’s own.'),
+		envProcess: field('Command', input('python3 handler.py', {list: 'commands'}), (f?.job ? 'Run to its end.' : 'Run for each request, its body on standard input.') + ' Default: the image’s own.'),
 		memory: field('Memory limit', input('none'), 'For each replica, such as 128Mi.'),
 		cpu: field('CPU limit', input('none'), 'In cores, such as 0.5 or 500m.'),
 		memoryRequest: field('Memory reserved', input('none')),
@@ -55,19 +55,19 @@ function editor(pane, f) {
 	const readOnly = h('input', {type: 'checkbox'});
 	const secretBox = h('div', {class: 'checks'}), secretNote = h('p', {class: 'note wrong'});
 	const refusal = h('p', {class: 'banner bad', role: 'alert', hidden: true});
-	const submit = h('button', {type: 'submit', class: 'primary'}, f ? 'Save and redeploy' : 'Deploy');
+	const submit = h('button', {type: 'submit', class: 'primary'}, f ? (f.job ? 'Save and run' : 'Save and redeploy') : 'Deploy');
 	const group = (title, note, full, ...children) => h('section', {class: 'panel' + (full ? ' full' : '')}, h('h2', {}, title), note && h('p', {class: 'note'}, note), ...children);
 	const form = h('form', {class: 'deploy', onsubmit: e => { e.preventDefault(); send(); }, novalidate: true},
 		list('images', all.map(x => x.image)), list('commands', all.map(x => x.command).filter(Boolean)),
 		group('Function', '', true, h('div', {class: 'grid'}, fields.service, fields.namespace, fields.image, fields.envProcess)),
 		group('Environment', 'Paste lines of NAME=VALUE into a name to add them all.', false, lists.envVars, listNotes.envVars),
 		group('Secrets', live.system.secrets ? 'Each is a file that the function can read.' : 'The provider keeps none.', false, secretBox, secretNote),
-		group('Scaling and limits', '', true, h('div', {class: 'grid five'}, fields.min, fields.max, fields.zero, fields.idle, fields.concurrency, fields.timeout, fields.memory, fields.cpu, fields.memoryRequest, fields.cpuRequest)),
+		group(f?.job ? 'Limits' : 'Scaling and limits', '', true, h('div', {class: 'grid five'}, f?.job ? [] : scaling.map(([key]) => fields[key]), fields.memory, fields.cpu, fields.memoryRequest, fields.cpuRequest)),
 		group('Labels', '', false, lists.labels, listNotes.labels),
 		group('Annotations', '', false, lists.annotations, listNotes.annotations),
 		group('Placement', '', true, fields.constraints, h('label', {class: 'inline'}, readOnly, h('span', {}, 'Root file system is read-only'))),
 		h('div', {class: 'panel full'}, refusal, h('div', {class: 'actions start'}, submit, h('a', {class: 'button', href: f ? '#/f/' + encodeURIComponent(f.id) : '#/'}, 'Cancel'))));
-	const loading = h('p', {class: 'note', role: 'status'}, 'Loading …');
+	const loading = h('p', {class: 'note', role: 'status'}, 'Loading…');
 	const same = h('code', {class: 'file', tabindex: '0', 'aria-label': 'Stack file'});
 	const aside = h('section', {class: 'panel'}, h('h2', {}, 'The same in a stack file'),
 		h('div', {class: 'copyable'}, h('span', {class: 'note'}, 'functions/stack.yml, or faas-cli’s'), same, copyButton('Copy the stack file', () => same.textContent)));
@@ -137,7 +137,7 @@ function editor(pane, f) {
 		const d = body();
 		try {
 			const said = await ask(f ? 'PUT' : 'POST', 'functions', d);
-			toast(said || `${d.service} is ${f ? 'redeployed' : 'deployed'}`, said.startsWith('deployed, but') ? 'bad' : '');
+			toast(said || `${d.service} is ${f?.job ? 'run' : f ? 'redeployed' : 'deployed'}`, said.startsWith('deployed, but') ? 'bad' : '');
 			location.hash = '#/f/' + encodeURIComponent(d.service + '.' + d.namespace);
 		} catch (e) {
 			if (closed) return;

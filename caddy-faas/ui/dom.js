@@ -115,6 +115,14 @@ export function field(label, control, hint) {
 }
 let fields = 0;
 
+/** parted is a text that may wrap after what parts an address. */
+export const parted = s => s.split(/(?<=[/:@])(?![/:@])/).flatMap(part => [h('wbr'), part]);
+
+/** command shows a line for a shell, which wraps between its words if it can. */
+export function command(e, line) {
+	if (e.textContent !== line) e.replaceChildren(...line.split(/(\s+)/).map((part, i) => i % 2 ? part : h('span', {class: 'word'}, parted(part))));
+}
+
 /** download offers bytes as a file. */
 export function download(blob, name) {
 	const url = URL.createObjectURL(blob);

@@ -47,18 +47,26 @@ export function span(ms) {
 
 export const ago = at => {
 	const ms = Date.now() - new Date(at);
-	return ms < 5000 ? 'just now' : span(ms) + ' ago';
+	return (ms < 5000 ? 'just now' : span(ms) + ' ago').replaceAll(' ', '\u00a0');
 };
 
 export const clock = at => new Date(at).toLocaleTimeString('en-GB');
 export const moment = at => new Date(at).toLocaleString('sv-SE');
 
-/** states of a function: the badge's kind and its word. */
-export const states = {
+/** states of a function, and of a job: the badge's kind and its word. */
+const states = {
 	ready: ['good', 'Ready'], scaling: ['busy', 'Scaling'], starting: ['busy', 'Starting'],
 	zero: ['idle', 'At zero'], failing: ['bad', 'Failing'],
-	running: ['busy', 'Running'], done: ['good', 'Done'], // jobs
+	running: ['run', 'Running'], waiting: ['busy', 'Waiting'], done: ['good', 'Done'], // jobs
 };
+
+export const stateOf = f => f.job && f.state === 'failing' ? ['bad', 'Failed'] : states[f.state];
+
+/** progress is how far a job's last run came. */
+export const progress = j => `${count(j.done)} of ${count(j.completions)} done`;
+
+/** arrows draws the arrow in a change of a number. */
+export const arrows = s => s.replaceAll(' -> ', ' → ');
 
 /** name is a function's shortest unambiguous name. */
 export const name = id => id.endsWith('.openfaas-fn') ? id.slice(0, -'.openfaas-fn'.length) : id;

@@ -1,7 +1,7 @@
 // One function: its state, and the tabs below it.
 import {h, badge, icon, text, attribute, toast, confirm} from './dom.js';
 import {live, listen} from './live.js';
-import {states} from './format.js';
+import {stateOf} from './format.js';
 import {remove} from './api.js';
 import {overview} from './overview.js';
 import {invoke} from './invoke.js';
@@ -47,7 +47,7 @@ export function functionView(main, [id, tab = '']) {
 		invokeLink.hidden = !f || tab === 'invoke' || !!f.job;
 		nav.children[1].hidden = !!f?.job; // nobody calls a job
 		if (!f) { reason.hidden = true; return; }
-		const [kind, word] = states[f.state];
+		const [kind, word] = stateOf(f);
 		attribute(mark, 'class', 'badge ' + kind);
 		text(mark, word);
 		reason.hidden = !f.reason;
@@ -58,7 +58,7 @@ export function functionView(main, [id, tab = '']) {
 
 	async function discard() {
 		const f = function_();
-		const sure = await confirm(`Delete ${f.name}?`, 'Its replicas finish what they are doing and end. Its definition and logs are gone then; this can’t be undone.', 'Delete');
+		const sure = await confirm(`Delete ${f.name}?`, f.job ? 'A run that has not ended is stopped. Its definition and logs are gone then; this can’t be undone.' : 'Its replicas finish what they are doing and end. Its definition and logs are gone then; this can’t be undone.', 'Delete');
 		if (!sure) return;
 		drop.disabled = true;
 		try {

@@ -1,5 +1,5 @@
 // Calling a function, by hand.
-import {h, icon, text, field, copyButton, store} from './dom.js';
+import {h, icon, text, field, command, copyButton, store} from './dom.js';
 import {pairs} from './fields.js';
 import {answer, failure} from './answer.js';
 import {seconds, ago} from './format.js';
@@ -72,10 +72,10 @@ export function invoke(pane, f) {
 		text(notes.body, wrong.body ?? (q.kind === 'none' ? '' : 'Content-Type: ' + headersOf(q).find(([n]) => n.toLowerCase() === 'content-type')[1]));
 		notes.body.classList.toggle('wrong', !!wrong.body);
 		send.disabled = !!abort || Object.keys(wrong).length > 0;
-		text(lines.curl, curl(f, q));
+		command(lines.curl, curl(f, q));
 		const line = faasCLI(f, q);
 		cli.hidden = !line;
-		text(lines.cli, line);
+		command(lines.cli, line);
 	}
 
 	async function go() {
@@ -85,7 +85,7 @@ export function invoke(pane, f) {
 		check();
 		const began = performance.now(), running = h('p', {class: 'note running'});
 		const tick = setInterval(() => text(running, `Waiting: ${seconds((performance.now() - began) / 1000)}`), 100);
-		text(running, f.desired === 0 ? 'Waking the function …' : 'Waiting …');
+		text(running, f.desired === 0 ? 'Waking the function…' : 'Waiting…');
 		result.replaceChildren(h('h2', {}, 'Answer'), running);
 		if (result.getBoundingClientRect().top > innerHeight - 120) result.scrollIntoView({block: 'start'}); // it is below the form on a phone
 		const call = {at: Date.now(), ...sent, file: undefined, fileName: sent.file?.name};

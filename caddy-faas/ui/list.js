@@ -2,10 +2,10 @@
 import {h, badge, icon, text, attribute, store} from './dom.js';
 import {live, listen} from './live.js';
 import {spark, tile} from './chart.js';
-import {count, rate, seconds, percent, states} from './format.js';
+import {count, rate, seconds, percent, stateOf, progress} from './format.js';
 
 const columns = [
-	['name', 'Function', f => f.name.toLowerCase()], ['state', 'State', f => ['failing', 'starting', 'scaling', 'ready', 'zero', 'running', 'done'].indexOf(f.state)],
+	['name', 'Function', f => f.name.toLowerCase()], ['state', 'State', f => ['failing', 'waiting', 'starting', 'scaling', 'running', 'ready', 'zero', 'done'].indexOf(f.state)],
 	['replicas', 'Replicas', f => -f.ready], ['total', 'Invocations', f => -f.total], ['rate', 'Rate, 5 min', f => -f.rate],
 	['errors', 'Errors', f => -(f.rate && f.failures / f.rate)], ['p50', 'p50', f => -f.p50], ['p99', 'p99', f => -f.p99],
 	['inflight', 'In flight', f => -f.inFlight], ['queued', 'Queued', f => -f.queued],
@@ -46,7 +46,6 @@ export function list(main) {
 			namespace.value = all.includes(view.namespace) ? view.namespace : '';
 			namespace.hidden = all.length < 2;
 		}
-		return all.length > 1;
 	}
 
 	const matches = f => (!view.namespace || f.namespace === view.namespace)
@@ -55,7 +54,8 @@ export function list(main) {
 
 	/** draw brings the table into agreement with live; changed are the only rows to look at, if given. */
 	function draw(changed) {
-		const several = namespaces(), key = columns.find(c => c[0] === view.sort)[2], sign = view.down ? -1 : 1;
+		namespaces();
+		const key = columns.find(c => c[0] === view.sort)[2], sign = view.down ? -1 : 1;
 		const wanted = [...live.functions.values()].filter(matches);
 		wanted.sort((a, b) => sign * compare(key(a), key(b)) || compare(a.id, b.id));
 		const ids = new Set(wanted.map(f => f.id));
@@ -63,7 +63,7 @@ export function list(main) {
 		let before = body.firstElementChild;
 		for (const f of wanted) {
 			let row = rows.get(f.id);
-			if (!row) { rows.set(f.id, row = newRow(f)); row.draw(f, several); } else if (!changed || changed.has(f.id)) row.draw(f, several);
+			if (!row) { rows.set(f.id, row = newRow(f)); row.draw(f); } else if (!changed || changed.has(f.id)) row.draw(f);
 			if (row === before) before = before.nextElementSibling;
 			else body.insertBefore(row, before);
 		}
@@ -92,7 +92,8 @@ export function list(main) {
 		const all = [...live.functions.values()], n = state => all.filter(f => f.state === state).length;
 		const total = key => all.reduce((t, f) => t + f[key], 0);
 		const moving = n('starting') + n('scaling'), failing = n('failing'), failures = total('failures'), queued = total('queued');
-		tiles.all.set(count(all.length));
+		const jobs = all.filter(f => f.job).length;
+		tiles.all.set(count(all.length), jobs ? `${count(jobs)} ${jobs === 1 ? 'job' : 'jobs'}` : '');
 		tiles.ready.set(count(n('ready') + n('scaling')), moving ? `${moving} changing` : '');
 		tiles.zero.set(count(n('zero')));
 		tiles.failing.set(count(failing), '', failing ? 'bad' : '');
@@ -113,24 +114,30 @@ function newRow(f) {
 	const cell = (key, ...children) => h('td', {role: 'cell', class: 'c-' + key}, ...children);
 	const mark = badge('idle', ''), reason = h('span', {class: 'note reason'}), what = h('span', {class: 'note what'}), line = spark();
 	const n = Object.fromEntries(['replicas', 'total', 'rate', 'errors', 'p50', 'p99', 'inflight', 'queued'].map(key => [key, h('span', {})]));
+	const call = h('a', {class: 'button icon', href: to + '/invoke', 'aria-label': 'Invoke ' + f.name, title: 'Invoke'}, icon('play'));
 	const row = h('tr', {role: 'row'},
 		cell('name', h('a', {href: to}, f.name), what),
 		cell('state', mark, reason),
 		...['replicas', 'total'].map(key => cell(key, n[key])),
 		cell('rate', n.rate, line),
 		...['errors', 'p50', 'p99', 'inflight', 'queued'].map(key => cell(key, n[key])),
-		cell('act', h('a', {class: 'button icon', href: to + '/invoke', 'aria-label': 'Invoke ' + f.name, title: 'Invoke'}, icon('play'))));
+		cell('act', call));
 	for (const [key, name] of columns) row.querySelector('.c-' + key).dataset.name = name;
-	row.draw = (f, several) => {
-		const [kind, word] = states[f.state];
+	row.draw = f => {
+		const [kind, word] = stateOf(f), why = f.reason || (f.job ? progress(f.job) : '');
 		attribute(mark, 'class', 'badge ' + kind);
 		text(mark, word);
-		text(reason, f.reason ?? '');
-		attribute(reason, 'title', f.reason ?? '');
-		const about = (several ? f.namespace + ' · ' : '') + (f.command || f.image);
-		text(what, about);
+		text(reason, why);
+		attribute(reason, 'title', why);
+		call.hidden = !!f.job; // nobody calls a job, so it has no numbers of that
+		text(what, (f.namespace === 'openfaas-fn' ? '' : f.namespace + ' · ') + (f.command || f.image));
 		attribute(what, 'title', `${f.image}${f.command ? ' · ' + f.command : ''}`);
-		text(n.replicas, f.job ? `${f.job.done} / ${f.job.completions}` : `${f.ready} / ${f.desired}`);
+		row.classList.toggle('job', !!f.job);
+		if (f.job) {
+			for (const e of Object.values(n)) text(e, '–');
+			return;
+		}
+		text(n.replicas, `${f.ready} / ${f.desired}`);
 		text(n.total, count(f.total));
 		text(n.rate, rate(f.rate) + '/s');
 		text(n.errors, f.rate ? percent(f.failures, f.rate) : '–');

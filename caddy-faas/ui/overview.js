@@ -1,9 +1,10 @@
 // A function at a glance: scale, addresses, charts, definition.
-import {h, icon, text, attribute, copyButton, toast, badge} from './dom.js';
+import {h, icon, text, attribute, parted, command, copyButton, toast, badge} from './dom.js';
 import {live} from './live.js';
 import {chart, tile} from './chart.js';
-import {count, rate, seconds, percent, bytes, moment, ago, span} from './format.js';
-import {at, describe, scaleTo, run, functionURL, quote} from './api.js';
+import {count, rate, seconds, percent, bytes, moment, ago, arrows} from './format.js';
+import {at, describe, scaleTo, functionURL, quote} from './api.js';
+import {jobPanel} from './job.js';
 import {eventList} from './system.js';
 
 export function overview(pane, f) {
@@ -17,15 +18,19 @@ export function overview(pane, f) {
 		errors: chart('Errors', [{name: 'errors', kind: 'errors', area: true}], v => v + '%'),
 		replicas: chart('Replicas', [{name: 'desired', kind: 'second', whole: true}, {name: 'ready', kind: 'rate', area: true}], v => String(Math.round(v * 10) / 10)),
 	};
-	const scaler = f.job ? jobPanel(f) : scalePanel(f), details = h('section', {class: 'panel'}, h('h2', {}, 'Definition'), h('p', {class: 'note'}, 'Loading …'));
+	const scaler = f.job ? jobPanel(f) : scalePanel(f), details = h('section', {class: 'panel'}, h('h2', {}, 'Definition'), h('p', {class: 'note'}, 'Loading…'));
 	const happened = h('section', {class: 'panel'}, h('h2', {}, 'Events'));
-	pane.append(...f.job ? [] : [h('div', {class: 'tiles'}, Object.values(tiles))], // nobody calls a job
-		h('div', {class: 'columns'},
-			h('div', {class: 'wide'}, ...f.job ? [] : [h('div', {class: 'charts'}, Object.values(charts))], happened),
-			h('div', {class: 'side'}, scaler, ...f.job ? [] : [addresses(f)], details)));
+	if (f.job) pane.append(h('div', {class: 'columns'}, h('div', {class: 'wide'}, scaler, happened), h('div', {class: 'side'}, details))); // nobody calls a job
+	else {
+		pane.append(h('div', {class: 'tiles'}, Object.values(tiles)), h('div', {class: 'columns'},
+			h('div', {class: 'wide'}, h('div', {class: 'charts'}, Object.values(charts)), happened),
+			h('div', {class: 'side'}, scaler, addresses(f), details)));
+	}
 
 	let closed = false, timer;
 	async function past() {
+		scaler.update(f); // how long ago things were
+		if (f.job) { timer = setTimeout(past, 1000); return; }
 		try {
 			const r = await fetch(at('history?function=' + encodeURIComponent(f.id)));
 			if (r.ok && !closed) drawPast(await r.json());
@@ -82,32 +87,6 @@ export function overview(pane, f) {
 	return {update, close() { closed = true; clearTimeout(timer); }};
 }
 
-/** jobPanel tells of a job's last run, and runs it again. */
-function jobPanel(f) {
-	const go = h('button', {type: 'button', class: 'primary', onclick: again}, icon('play'), 'Run');
-	const note = h('p', {class: 'note'});
-	const panel = h('section', {class: 'panel'}, h('h2', {}, 'Job'), h('div', {class: 'row'}, go), note);
-
-	async function again() {
-		try {
-			await run(f);
-			toast(`${f.name} runs`);
-		} catch (e) {
-			toast(e.message, 'bad');
-		}
-	}
-
-	panel.update = now => {
-		f = now;
-		const j = f.job;
-		if (!j) return;
-		go.disabled = !j.ended;
-		text(note, `Run ${j.iteration}: ${j.done} of ${j.completions} done` + (j.failed ? `, ${j.failed} failed` : '') + (j.running ? `, ${j.running} running` : '')
-			+ `; began ${ago(j.began)}` + (j.ended ? `, took ${span(new Date(j.ended) - new Date(j.began))}.` : '.'));
-	};
-	return panel;
-}
-
 /** scalePanel sets the number of replicas. */
 function scalePanel(f) {
 	const slider = h('input', {type: 'range', min: 0, step: 1, 'aria-label': 'Replicas'});
@@ -146,9 +125,9 @@ function scalePanel(f) {
 		if (!touched && document.activeElement !== number) { slider.value = f.desired; number.value = f.desired; }
 		text(ends, f.auto ? `By load, from ${f.min} to ${f.max}` : 'By hand; load changes nothing');
 		why.hidden = !f.why;
-		text(why, f.why ? `${f.why} (${ago(f.since)})` : '');
+		text(why, f.why ? `${arrows(f.why)} (${ago(f.since)})` : '');
 		text(note, (f.desired === 0 ? 'At zero: the next invocation starts it.'
-			: f.ready < f.desired ? `${f.ready} of ${f.desired} ready.` : 'As many as wanted are ready.'));
+			: `${count(f.ready)} of ${count(f.desired)} ready.`));
 		state();
 	};
 	return panel;
@@ -156,7 +135,8 @@ function scalePanel(f) {
 
 function addresses(f) {
 	const url = functionURL(f), plain = new URL(url);
-	const line = (label, value) => h('div', {class: 'copyable'}, h('span', {class: 'note'}, label), h('code', {}, value), copyButton('Copy ' + label, () => value));
+	const line = (label, value) => h('div', {class: 'copyable'}, h('span', {class: 'note'}, label), shown(value), copyButton('Copy ' + label, () => value));
+	const shown = value => { const e = h('code', {}); command(e, value); return e; };
 	return h('section', {class: 'panel'}, h('h2', {}, 'Addresses'),
 		line('URL', url),
 		line('Path', plain.pathname),
@@ -172,7 +152,7 @@ function definitionOf(d, uncovered) {
 		const names = Object.keys(map ?? {}).sort();
 		return names.length ? h('ul', {class: 'pairs'}, names.map(n => pair(n, map[n], uncovered))) : none.cloneNode(true);
 	};
-	row('Image', code(d.image));
+	row('Image', h('code', {}, parted(d.image)));
 	if (d.envProcess) row('Command', code(d.envProcess));
 	row('Environment', table(d.envVars, uncovered));
 	row('Secrets', d.secrets?.length ? d.secrets.map(n => badge('idle', n)) : none.cloneNode(true));
@@ -182,7 +162,7 @@ function definitionOf(d, uncovered) {
 	row('Annotations', table(d.annotations));
 	if (d.constraints?.length) row('Constraints', d.constraints.map(code));
 	if (d.readOnlyRootFilesystem) row('Root files', 'read-only');
-	if (d.usage) row('Uses', `${(d.usage.cpu / 1000).toFixed(2)} cores, ${bytes(d.usage.totalMemoryBytes)}`);
+	if (d.usage) row('Uses', `${d.usage.cpu > 0 && d.usage.cpu < 10 ? '< 0.01' : (d.usage.cpu / 1000).toFixed(2)} cores, ${bytes(d.usage.totalMemoryBytes)}`);
 	row('Deployed', h('span', {title: moment(d.createdAt)}, ago(d.createdAt)));
 	return [h('dl', {}, rows)];
 }

@@ -5,7 +5,7 @@ export const methods = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE', 'HEAD', 'OPTION
 
 /** templates fill in the form; f is the function. */
 export const templates = {
-	'': ['Choose a template …'],
+	'': ['Choose a template…'],
 	text: ['Plain text', () => ({method: 'POST', kind: 'text', body: 'hello'})],
 	json: ['JSON', () => ({method: 'POST', kind: 'json', body: JSON.stringify({name: 'Ada'}, null, 2)})],
 	form: ['Form', () => ({method: 'POST', kind: 'text', body: 'name=Ada&city=London', headers: [['Content-Type', 'application/x-www-form-urlencoded']]})],

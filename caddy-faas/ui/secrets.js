@@ -17,11 +17,11 @@ function keeper(main) {
 	const name = h('input', {type: 'text', placeholder: 'api-key', spellcheck: 'false', autocapitalize: 'off', autocomplete: 'off'});
 	const value = h('textarea', {rows: 3, spellcheck: 'false', autocomplete: 'off', class: 'secret'});
 	const file = h('input', {type: 'file'});
-	const fields = {namespace: field('Namespace', namespace), name: field('Name', name, 'The function reads it from a file of this name.'), value: field('Value', value, 'Kept exactly as it is typed.'), file: field('or a file', file, 'Kept byte for byte, up to 500 KiB.')};
+	const fields = {namespace: field('Namespace', namespace), name: field('Name', name, 'The function reads it from a file of this name.'), value: field('Value', value, 'Kept exactly as it is typed.'), file: field('Or a file', file, 'Kept byte for byte, up to 500 KiB.')};
 	const refusal = h('p', {class: 'banner bad', role: 'alert', hidden: true});
 	const save = h('button', {type: 'submit', class: 'primary'}, 'Create');
 	const reset = h('button', {type: 'button', hidden: true, onclick: () => choose('')}, 'Cancel');
-	const title = h('h2', {}, 'New secret'), kept = h('h2', {}, 'Kept secrets');
+	const title = h('h2', {}, 'New secret'), kept = h('h2', {}, 'All secrets');
 	const form = h('form', {class: 'panel', onsubmit: e => { e.preventDefault(); send(); }, oninput: () => { refusal.hidden = true; check(false); }},
 		title, h('div', {class: 'grid'}, fields.name, fields.namespace), fields.value, fields.file, refusal, h('div', {class: 'actions start'}, save, reset));
 	const rows = h('tbody', {role: 'rowgroup'});
@@ -60,7 +60,7 @@ function keeper(main) {
 			h('td', {role: 'cell'}, users(n).map(f => h('a', {class: 'plainlink', href: '#/f/' + encodeURIComponent(f.id)}, badge('idle', f.name)))),
 			h('td', {role: 'cell', class: 'c-act'}, h('button', {type: 'button', class: 'quiet', 'aria-label': 'Change ' + n, onclick: () => choose(n)}, icon('edit'), 'Change'),
 				h('button', {type: 'button', class: 'quiet danger', 'aria-label': 'Delete ' + n, onclick: () => drop(n)}, icon('trash'), 'Delete')))));
-		if (namespace.options.length > 1) text(kept, 'Kept secrets in ' + namespace.value);
+		if (namespace.options.length > 1) text(kept, 'Secrets in ' + namespace.value);
 		table.hidden = names.length === 0;
 		none.hidden = names.length > 0;
 	}

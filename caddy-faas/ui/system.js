@@ -2,7 +2,7 @@
 import {h, badge, text} from './dom.js';
 import {live, listen, whileHidden} from './live.js';
 import {tile} from './chart.js';
-import {count, rate, bytes, moment, ago, name} from './format.js';
+import {count, rate, bytes, moment, ago, name, progress, arrows} from './format.js';
 import {at, systemURL} from './api.js';
 
 export function system(main) {
@@ -47,11 +47,11 @@ export function system(main) {
 		nodes.hidden = !c.nodes?.length && !c.problem;
 		const roles = c.nodes?.some(n => n.role), reserves = c.nodes?.some(n => n.reservedCPU || n.reservedMemory);
 		nodes.replaceChildren(h('h2', {}, 'Nodes'), c.problem ? h('p', {class: 'banner bad'}, c.problem) : table(['Node', roles && 'Role', 'State', 'Replicas', 'CPU', 'Memory', reserves && 'Reserved'], (c.nodes ?? []).map(n => [
-			h('b', {}, n.name), roles && n.role, badge(...n.state !== 'ready' ? ['bad', n.state] : n.availability === 'active' ? ['good', 'Ready'] : ['busy', n.availability]),
-			count(n.replicas), n.cpu ? cores(n.cpu) : '–', n.memory ? bytes(n.memory) : '–', reserves && `${cores(n.reservedCPU)}, ${bytes(n.reservedMemory)}`,
+			h('b', {}, n.name), roles && capital(n.role), badge(...n.state !== 'ready' ? ['bad', capital(n.state)] : availabilities[n.availability] ?? ['busy', capital(n.availability)]),
+			count(n.replicas), n.cpu ? cores(n.cpu) : '–', n.memory ? bytes(n.memory) : '–', reserves && ([n.reservedCPU && cores(n.reservedCPU), n.reservedMemory && bytes(n.reservedMemory)].filter(Boolean).join(', ') || '–'),
 		])));
 		gateways.hidden = c.gateways.length < 2;
-		gateways.replaceChildren(h('h2', {}, 'Gateways'), table(['Gateway', 'State', 'Last heard', 'Owns'], c.gateways.map(g => [
+		gateways.replaceChildren(h('h2', {}, 'Gateways'), table(['Gateway', 'State', 'Last heard', 'Scales down'], c.gateways.map(g => [
 			[h('b', {}, g.host || g.address), h('span', {class: 'note'}, [g.self && 'this one', g.host && g.address].filter(Boolean).join(' · ')), g.problem && h('span', {class: 'note wrong'}, g.problem)],
 			badge(...gatewayStates[g.state]), g.self ? '' : g.heard ? ago(g.heard) : 'never', g.owns ? count(g.owns) + (g.owns === 1 ? ' function' : ' functions') : '–',
 		])));
@@ -82,9 +82,9 @@ export function system(main) {
 				Started: `${moment(s.began)}, ${ago(s.began)}`, Namespaces: s.namespaces.join(', '),
 			}).filter(([, v]) => v !== 'unknown').flatMap(([k, v]) => [h('dt', {}, k), h('dd', {}, v)]));
 		}
-		const moving = all.filter(f => f.queued || f.ready !== f.desired || f.state === 'failing');
+		const moving = all.filter(f => f.queued || f.ready !== f.desired || f.state === 'failing' || f.state === 'waiting');
 		busy.replaceChildren(moving.length ? h('ul', {class: 'moving'}, moving.slice(0, 50).map(f => h('li', {},
-			h('a', {href: '#/f/' + encodeURIComponent(f.id)}, name(f.id)), h('span', {class: 'note'}, `${f.ready} of ${f.desired} ready` + (f.queued ? `, ${count(f.queued)} queued` : '') + (f.reason ? ': ' + f.reason : '')))))
+			h('a', {href: '#/f/' + encodeURIComponent(f.id)}, name(f.id)), h('span', {class: 'note'}, (f.job ? progress(f.job) : `${f.ready} of ${f.desired} ready`) + (f.queued ? `, ${count(f.queued)} queued` : '') + (f.reason ? ': ' + f.reason : '')))))
 			: h('p', {class: 'note'}, 'Every function has the replicas that it should have, and nothing waits.'));
 		if (!change || change.events || change.type) events.replaceChildren(eventList(live.events.filter(e => !only.checked || bad.has(e.kind)), true));
 	}
@@ -103,6 +103,8 @@ export function system(main) {
 }
 
 const cores = milli => `${milli / 1000} ${milli === 1000 ? 'core' : 'cores'}`;
+const capital = word => word[0].toUpperCase() + word.slice(1);
+const availabilities = {active: ['good', 'Ready'], pause: ['busy', 'Paused'], drain: ['busy', 'Drained']};
 const gatewayStates = {heard: ['good', 'Up'], asked: ['busy', 'Asked'], silent: ['bad', 'Silent'], ended: ['idle', 'Ended']};
 
 /** table is a small one; on phones each row is a block. Columns without a name are left out. */
@@ -122,5 +124,5 @@ export function eventList(events, named) {
 		h('time', {datetime: e.time, title: ago(e.time)}, moment(e.time)),
 		badge(bad.has(e.kind) ? 'bad' : e.kind === 'ready' ? 'good' : 'idle', words[e.kind] ?? e.kind),
 		named && (live.functions.has(e.function) ? h('a', {href: '#/f/' + encodeURIComponent(e.function)}, name(e.function)) : h('span', {}, name(e.function))),
-		h('span', {class: 'what'}, e.text ?? '', e.count > 1 && h('b', {}, ` × ${count(e.count)}`)))));
+		h('span', {class: 'what'}, arrows(e.text ?? ''), e.count > 1 && h('b', {}, ` × ${count(e.count)}`)))));
 }
