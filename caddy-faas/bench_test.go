@@ -145,6 +145,9 @@ http://localhost:PORT1 {
 http://localhost:PORT2 {
 	log {
 		output file DATA/access.log
+		format filter {
+			request>headers>X-Gitlab-Token delete
+		}
 	}
 	handle /function/* {
 		request_body {

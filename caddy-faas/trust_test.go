@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -34,5 +35,35 @@ func TestForgedHeadersAreRemoved(t *testing.T) {
 	r.Header.Set("X-Faas-Event", "push")
 	if untell(r); r.Header.Get("X-Faas-Event") != "push" {
 		t.Error("what faas_verify tells is removed")
+	}
+}
+
+// GitLab sends the secret itself. It is for faas_verify alone: neither the access log nor a function gets it.
+func TestTokenIsKept(t *testing.T) {
+	t.Parallel()
+	const secret = "glpat-sesame"
+	g := newShipped(t)
+	g.write(t, "routes/gitlab.caddyfile", "handle /hooks/gitlab {\n\tfaas_verify gitlab {\n\t\tsecret "+secret+"\n\t}\n\tfaas env\n}\n"+
+		"handle /hooks/both {\n\tfaas_verify gitlab {\n\t\tsecret "+secret+"\n\t}\n\tfaas labelled\n}\n"+
+		"handle /hooks/other {\n\tfaas_verify hmac {\n\t\tsecret s\n\t\theader X-Sig\n\t}\n\tfaas labelled\n}\n")
+	g.write(t, "functions/stack.yml", "functions:\n  env:\n    fprocess: env\n  labelled:\n    fprocess: env\n    labels:\n      faas.auth: gitlab\n      faas.auth.secret: hook\n")
+	g.start(t)
+	g.password = adminPassword
+	g.secret(t, "POST", "hook", secret)
+	body := hookBody(t, "gitlab/push-event.json")
+	for _, path := range []string{"/hooks/gitlab", "/hooks/both", "/hooks/other", "/function/labelled"} {
+		a := g.call(t, "POST", path, body, "X-Gitlab-Token", secret, "X-Gitlab-Event", "Push Hook", "X-Sig", mac("s", body))
+		if a.StatusCode != 200 || !strings.Contains(a.body, "Http_X_Faas_Event=push\n") || strings.Contains(a.body, secret) {
+			t.Errorf("%s: %d, the function sees\n%s", path, a.StatusCode, a.body)
+		}
+	}
+	for path, status := range map[string]int{"/hooks/gitlab": 401, "/function/labelled": 401, "/hooks/mistyped": 404} {
+		if a := g.call(t, "POST", path, body, "X-Gitlab-Token", secret+"s"); a.StatusCode != status {
+			t.Errorf("%s: %d %s, want %d", path, a.StatusCode, a.body, status)
+		}
+	}
+	eventually(t, "the access log has all requests", func() bool { return strings.Count(g.log.String(), "handled request") >= 8 })
+	if i := strings.Index(g.log.String(), secret); i >= 0 {
+		t.Errorf("the log has the secret: %.300s", g.log.String()[max(0, i-200):])
 	}
 }

@@ -217,6 +217,7 @@ func (v *Verify) once(w http.ResponseWriter, r *http.Request, next caddyhttp.Han
 
 // tell makes what is known of a request known to what follows, and to the access log.
 func (v *Verify) tell(r *http.Request, e verify.Event) {
+	r.Header.Del(e.Token)
 	for name, value := range map[string]string{"X-Faas-Scheme": v.scheme, "X-Faas-Event": e.Name, "X-Faas-Delivery": e.Delivery} {
 		if value != "" {
 			r.Header.Set(name, value)
@@ -270,7 +271,9 @@ func (v *Verify) refuse(w http.ResponseWriter, r *http.Request, err error) error
 		}
 		answer = caddyhttp.Error(status, fmt.Errorf("not verified as a request of %s", v.scheme))
 	case errors.As(err, &answer):
-		v.count(bodyResults[answer.StatusCode])
+		result := bodyResults[answer.StatusCode]
+		v.count(result)
+		err = fmt.Errorf("%s: %w", result, answer.Err) // without where in the program that was
 	default:
 		answer = caddyhttp.Error(statusClientGone, errors.New("the client went away"))
 	}

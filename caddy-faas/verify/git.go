@@ -61,12 +61,13 @@ func GitLab(secrets [][]byte) Scheme { return gitLab(secrets) }
 type gitLab [][]byte
 
 func (s gitLab) Claim(h http.Header, _ time.Time) (Claim, error) {
-	token, err := one(h, "X-Gitlab-Token")
+	const header = "X-Gitlab-Token"
+	token, err := one(h, header)
 	if err != nil {
 		return nil, err
 	}
 	name := strings.TrimSuffix(strings.TrimSuffix(h.Get("X-Gitlab-Event"), "Hook"), " ")
-	e := Event{Name: word(strings.ToLower(strings.ReplaceAll(name, " ", "_"))), Delivery: first(h, "Idempotency-Key"), Unsigned: true}
+	e := Event{Name: word(strings.ToLower(strings.ReplaceAll(name, " ", "_"))), Delivery: first(h, "Idempotency-Key"), Unsigned: true, Token: header}
 	for i, secret := range s {
 		if equal(token, string(secret)) {
 			e.Secret = i

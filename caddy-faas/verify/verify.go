@@ -41,6 +41,8 @@ type Event struct {
 	Time time.Time
 	// Secret says which of the secrets it was, from 0.
 	Secret int
+	// Token is the header that had the secret itself, for nobody else to see; "" if the request is signed.
+	Token string
 	// Reply is the answer to a request that only tries the connection; nil for a real event.
 	Reply *Reply
 }
