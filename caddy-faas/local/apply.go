@@ -28,10 +28,10 @@ type options struct {
 
 // apply makes the engine obey; the first call starts it.
 func (e *Engine) apply(ctx context.Context, next options, s faas.Settings) (err error) {
-	if err := e.op.lock(ctx); err != nil {
+	if err := e.op.Acquire(ctx, 1); err != nil {
 		return err
 	}
-	defer e.op.unlock()
+	defer e.op.Release(1)
 	select {
 	case <-e.closed:
 		return errClosed

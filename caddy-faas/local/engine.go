@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/caddy-faas/faas/caddy-faas/faas"
 )
@@ -34,7 +35,7 @@ type Engine struct {
 	secrets secrets
 	mounted string // where functions see their secrets, if mounts are private; tests have another place
 
-	op      semaphore                 // held to create, update or remove a function or a secret, and to apply a configuration
+	op      *semaphore.Weighted       // a mutex whose waiters may give up, held to create, update or remove a function or a secret, and to apply a configuration
 	started bool                      // guarded by op
 	kept    records                   // set by the first apply
 	held    io.Closer                 // the lock; set by the first apply
@@ -78,7 +79,7 @@ func newEngine(data string, log *zap.Logger) *Engine {
 	return &Engine{
 		data: data, dir: filepath.Join(data, "local"), log: log,
 		secrets: secrets(filepath.Join(data, "local", "secrets")), mounted: secretsPlace,
-		op: newSemaphore(), applied: make(chan struct{}, 1),
+		op: semaphore.NewWeighted(1), applied: make(chan struct{}, 1),
 		loaded: make(chan struct{}), closed: make(chan struct{}),
 		functions: map[faas.ID]*function{}, removed: map[faas.ID]record{}, leaving: map[*function]bool{},
 	}
@@ -145,8 +146,8 @@ func (e *Engine) Update(ctx context.Context, fn faas.Function) error {
 		if f == nil {
 			return faas.ErrNotFound
 		}
-		f.op.take()
-		defer f.op.unlock()
+		f.op.Acquire(context.Background(), 1)
+		defer f.op.Release(1)
 		rec := f.record()
 		if fn.Handler == "" {
 			fn.Handler = rec.Function.Handler
@@ -184,10 +185,10 @@ func (e *Engine) Scale(ctx context.Context, id faas.ID, replicas int) (err error
 	if f == nil {
 		return faas.ErrNotFound
 	}
-	if err := f.op.lock(ctx); err != nil {
+	if err := f.op.Acquire(ctx, 1); err != nil {
 		return err
 	}
-	defer f.op.unlock()
+	defer f.op.Release(1)
 	if f.ending() {
 		return faas.ErrNotFound
 	}
@@ -208,13 +209,13 @@ func (e *Engine) Scale(ctx context.Context, id faas.ID, replicas int) (err error
 
 // change runs one change of the set of functions, or of the secrets, alone.
 func (e *Engine) change(ctx context.Context, what fmt.Stringer, doing string, do func() error) error {
-	err := e.op.lock(ctx)
+	err := e.op.Acquire(ctx, 1)
 	if err == nil {
 		err = errClosed
 		if e.started {
 			err = do()
 		}
-		e.op.unlock()
+		e.op.Release(1)
 	}
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", doing, what, err)
@@ -257,8 +258,8 @@ func (e *Engine) begin(rec record) {
 
 // discard deletes a function. With mark, one of the stack file's stays away until its entry changes.
 func (e *Engine) discard(f *function, mark bool) error {
-	f.op.take()
-	defer f.op.unlock()
+	f.op.Acquire(context.Background(), 1)
+	defer f.op.Release(1)
 	rec := f.record()
 	if rec.Removed = mark && rec.Entry != ""; !rec.Removed {
 		if err := e.kept.drop(f.id); err != nil {
@@ -309,17 +310,17 @@ func (e *Engine) left(f *function) {
 func (e *Engine) Close() error {
 	e.closing.Lock() // a second call returns when the first does
 	defer e.closing.Unlock()
-	e.op.take()
+	e.op.Acquire(context.Background(), 1)
 	select {
 	case <-e.closed:
-		e.op.unlock()
+		e.op.Release(1)
 		return nil
 	default:
 	}
 	close(e.closed)
 	started := e.started
 	e.started = false
-	e.op.unlock() // from here on whatever needs it is refused, and need not wait for the requests
+	e.op.Release(1) // from here on whatever needs it is refused, and need not wait for the requests
 	if !started {
 		return nil
 	}
@@ -375,25 +376,3 @@ func clone(fn faas.Function) faas.Function {
 	fn.Secrets, fn.Constraints = slices.Clone(fn.Secrets), slices.Clone(fn.Constraints)
 	return fn
 }
-
-// A semaphore is a mutex whose waiters may give up.
-type semaphore chan struct{}
-
-func newSemaphore() semaphore { return make(semaphore, 1) }
-
-func (s semaphore) lock(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	select {
-	case s <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// take waits for as long as it takes: holders give it back soon.
-func (s semaphore) take() { s <- struct{}{} }
-
-func (s semaphore) unlock() { <-s }

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"go.uber.org/zap"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/caddy-faas/faas/caddy-faas/faas"
 )
@@ -19,9 +20,9 @@ import (
 type function struct {
 	e    *Engine
 	id   faas.ID
-	op   semaphore     // held to change the record
-	kick chan struct{} // something changed
-	over chan struct{} // closed when the last replica has ended and none will follow
+	op   *semaphore.Weighted // a mutex, held to change the record
+	kick chan struct{}       // something changed
+	over chan struct{}       // closed when the last replica has ended and none will follow
 	logs ring
 
 	mu       sync.Mutex // never held while something is told, started or stopped
@@ -36,7 +37,7 @@ type function struct {
 }
 
 func newFunction(e *Engine, rec record) *function {
-	f := &function{e: e, id: rec.Function.ID, op: newSemaphore(), kick: make(chan struct{}, 1), over: make(chan struct{}), rec: rec}
+	f := &function{e: e, id: rec.Function.ID, op: semaphore.NewWeighted(1), kick: make(chan struct{}, 1), over: make(chan struct{}), rec: rec}
 	f.wake()
 	return f
 }

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"reflect"
@@ -185,8 +186,8 @@ func (e *Engine) survey(folder string) survey { return surveyFolder(folder, e.da
 
 // reread applies a changed stack file. One that can't be read changes nothing.
 func (e *Engine) reread(before *stackFile, sum uint64) {
-	e.op.take()
-	defer e.op.unlock()
+	e.op.Acquire(context.Background(), 1)
+	defer e.op.Release(1)
 	if !e.started || e.stack.Load() != before {
 		return
 	}
@@ -258,8 +259,8 @@ func (f *function) remember() {
 
 // roll makes a further version of the same definition, because its files are other ones.
 func (f *function) roll(path string, sum uint64) error {
-	f.op.take()
-	defer f.op.unlock()
+	f.op.Acquire(context.Background(), 1)
+	defer f.op.Release(1)
 	rec := f.record()
 	if f.ending() || rec.Function.Handler != path {
 		return nil

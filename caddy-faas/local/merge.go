@@ -1,6 +1,7 @@
 package local
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -128,8 +129,8 @@ func (e *Engine) settle(id faas.ID, fn faas.Function, entry string) error {
 
 // revise applies a changed entry, or with none cuts the tie to it.
 func (e *Engine) revise(f *function, fn faas.Function, entry string) error {
-	f.op.take()
-	defer f.op.unlock()
+	f.op.Acquire(context.Background(), 1)
+	defer f.op.Release(1)
 	rec := f.record()
 	rec.Entry = entry
 	if entry != "" {

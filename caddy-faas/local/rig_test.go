@@ -91,8 +91,8 @@ func (r *rig) apply() error { return r.provider.Apply(background, r.Engine, r.se
 // listed applies a stack file with these entries, which is not checked as calls of the API are.
 func (r *rig) listed(t *testing.T, entries ...faas.Function) {
 	t.Helper()
-	r.op.take()
-	defer r.op.unlock()
+	r.op.Acquire(context.Background(), 1)
+	defer r.op.Release(1)
 	must(t, r.merge(entries))
 }
 

@@ -111,11 +111,11 @@ func (e *Engine) keepSecret(ctx context.Context, s faas.Secret, value []byte, do
 func (e *Engine) rollUsers(s faas.Secret) error {
 	var errs []error
 	for _, f := range e.all() {
-		f.op.take()
+		f.op.Acquire(context.Background(), 1)
 		if rec := f.record(); rec.Function.Uses(s) {
 			errs = append(errs, f.replace(rec, rec.Function))
 		}
-		f.op.unlock()
+		f.op.Release(1)
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("the value is kept, but not every function has it yet: %w", err)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/docker/docker/api/types/swarm"
 
@@ -34,7 +35,7 @@ type Engine struct {
 	table   *table
 	heard   atomic.Int64 // when the engine last answered, in Unix nanoseconds; 0: never
 	seed    maphash.Seed
-	locks   [64]semaphore // changes of one function come one after the other
+	locks   [64]*semaphore.Weighted // changes of one function come one after the other
 }
 
 var (
@@ -52,7 +53,7 @@ var (
 func newEngine(docker cluster, network string, log *zap.Logger) *Engine {
 	e := &Engine{network: network, docker: docker, log: log, table: newTable(log), seed: maphash.MakeSeed()}
 	for i := range e.locks {
-		e.locks[i] = make(semaphore, 1)
+		e.locks[i] = semaphore.NewWeighted(1)
 	}
 	return e
 }
@@ -341,10 +342,10 @@ func (e *Engine) change(ctx context.Context, id faas.ID, do func(swarm.Service) 
 // alone runs one change of a function at a time.
 func (e *Engine) alone(ctx context.Context, id faas.ID, doing string, do func() error) error {
 	lock := e.locks[maphash.Comparable(e.seed, id)%uint64(len(e.locks))]
-	err := lock.lock(ctx)
+	err := lock.Acquire(ctx, 1)
 	if err == nil {
 		err = do()
-		lock.unlock()
+		lock.Release(1)
 	}
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", doing, id, err)
@@ -362,20 +363,3 @@ func (e *Engine) refresh(ctx context.Context, service string) {
 	}
 	e.table.touch(service)
 }
-
-// A semaphore is a mutex whose waiters may give up.
-type semaphore chan struct{}
-
-func (s semaphore) lock(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	select {
-	case s <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (s semaphore) unlock() { <-s }
