@@ -1,9 +1,15 @@
 package swarm
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/caddy-faas/faas/caddy-faas/faas"
@@ -109,5 +115,56 @@ func TestTwoGateways(t *testing.T) {
 	a.ready(name, 1)
 	if got := a.call("POST", "/function/"+name, "again", 200); got != "again" || stop() == 0 {
 		t.Errorf("after its death the gateway answers %q", got)
+	}
+}
+
+// Two gateways are reloaded and restarted, one after the other. A client that
+// goes to the other one where nobody listens, as any load balancer does, loses nothing.
+func TestLosslessRestart(t *testing.T) {
+	gateways := []*gateway{beginGateway(t), beginGateway(t)}
+	var addrs [2]atomic.Value
+	place := func(i int) {
+		t.Helper()
+		// Its own address: Docker's proxy at the published one would accept in its stead.
+		var on map[string]struct{ IPv4Address netip.Prefix }
+		must(t, json.Unmarshal([]byte(cli(t, "network", "inspect", "docker_gwbridge", "--format", "{{json .Containers}}")), &on))
+		g := gateways[i]
+		addr := netip.AddrPortFrom(on[g.container].IPv4Address.Addr(), 8080).String()
+		g.url = "http://" + addr
+		g.serves()
+		addrs[i].Store(addr)
+	}
+	place(0)
+	place(1)
+	var turn atomic.Int64
+	both := &gateway{t: t, url: "http://gateways", client: &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true, // a connection that is closed while it is idle may take a POST with it
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			n := int(turn.Add(1))
+			conn, err := new(net.Dialer).DialContext(ctx, network, addrs[n%2].Load().(string))
+			if err != nil {
+				conn, err = new(net.Dialer).DialContext(ctx, network, addrs[(n+1)%2].Load().(string))
+			}
+			return conn, err
+		},
+	}}}
+	name := run + "-restart"
+	slow := deployment(name, "sh -c 'sleep 0.1; cat'")
+	labelled(slow, faas.LabelMin, "2")
+	gateways[0].call("POST", "/system/functions", slow, 202)
+	for i, g := range gateways {
+		g.ready(name, 2)
+		t.Log("gateway", i, g.url)
+	}
+	stop := both.load("/function/"+name, 6)
+	defer stop()
+	for i, g := range gateways {
+		g.reload()
+		g.docker("restart", "--time", "40", g.container)
+		place(i)
+		g.ready(name, 2)
+	}
+	if stop() == 0 {
+		t.Error("no request was sent")
 	}
 }

@@ -61,6 +61,7 @@ type gateway struct {
 	on        []string // how Docker's client finds the engine
 	container string
 	url       string
+	client    *http.Client
 }
 
 // beginGateway runs a gateway until the test ends.
@@ -90,7 +91,7 @@ func newGateway(t *testing.T, socket, network string) *gateway {
 			args = append(args, "--volume", lib+":"+lib+":ro")
 		}
 	}
-	g := &gateway{t: t, on: []string{"--host", "unix://" + socket}}
+	g := &gateway{t: t, on: []string{"--host", "unix://" + socket}, client: httpClient}
 	g.container = g.docker(append(args, image, "/gateway/caddy", "run", "--config", "/gateway/Caddyfile")...)
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -148,7 +149,7 @@ func (g *gateway) try(method, path, body string) (status int, answer string, err
 	if err != nil {
 		return 0, "", err
 	}
-	resp, err := httpClient.Do(req)
+	resp, err := g.client.Do(req)
 	if err != nil {
 		return 0, "", err
 	}
