@@ -321,7 +321,7 @@ func (s *scaler) lower(f *scaled, now int64) {
 		}
 		f.narrow(least)
 		busy := int64(0)
-		for _, r := range f.Target.now.Load().narrowing {
+		for _, r := range f.Target.now.Load().narrowing() {
 			busy += r.inFlight.Load()
 		}
 		if busy > 0 && (now < f.lowerBy || f.rules.Protect) {

@@ -223,7 +223,7 @@ func TestLoweringDrains(t *testing.T) {
 		if len(highest) != 3 {
 			t.Fatal("not every replica got its share")
 		}
-		narrowing := func() bool { return len(f.now.Load().narrowing) > 0 }
+		narrowing := func() bool { return len(f.now.Load().narrowing()) > 0 }
 		for range 1000 {
 			if time.Sleep(100 * time.Millisecond); narrowing() {
 				break

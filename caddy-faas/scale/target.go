@@ -71,16 +71,18 @@ func (f floor) at(now int64) int {
 // snapshot is never changed once it is published.
 type snapshot struct {
 	faas.Deployment
-	shared    unique.Handle[Rules] // few of them differ
-	limit     int64                // of requests in one replica; 0: none
-	all       []*replica
-	ready     []*replica // that requests are given to
-	up        int        // ready ones, whether requests are given to them or not
-	narrowing []*replica // ready ones that get no more requests
-	leaving   []*replica // that are there no more, with requests inside
+	shared  unique.Handle[Rules] // few of them differ
+	limit   int64                // of requests in one replica; 0: none
+	all     []*replica
+	ready   []*replica // that requests are given to; behind them, up to up, those that get no more
+	up      int        // ready ones, whether requests are given to them or not
+	leaving []*replica // that are there no more, with requests inside
 }
 
 func (s *snapshot) rules() Rules { return s.shared.Value() }
+
+// narrowing are ready replicas that get no more requests.
+func (s *snapshot) narrowing() []*replica { return s.ready[len(s.ready):s.up] }
 
 // replica counts the leases on one replica; it outlives the snapshots that name it.
 type replica struct {
@@ -112,7 +114,7 @@ func (t *Target) publish(d faas.Deployment) *snapshot {
 	s.up = len(s.ready)
 	if n := t.goal.narrowed; n != none && n < s.up {
 		slices.SortFunc(s.ready, func(a, b *replica) int { return cmp.Compare(a.slot, b.slot) })
-		s.ready, s.narrowing = s.ready[:n:n], s.ready[n:]
+		s.ready = s.ready[:n]
 	}
 	s.follow(old)
 	t.now.Store(s)
