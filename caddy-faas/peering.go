@@ -148,10 +148,11 @@ func (p *peering) askAll(ctx context.Context, g *group) {
 	var asking sync.WaitGroup
 	for _, addr := range p.Addrs() {
 		asking.Go(func() {
+			asked := time.Now()
 			said, err := p.ask(ctx, g, addr)
 			switch {
 			case err == nil:
-				p.Hear(addr, said.Gateway, said.Functions)
+				p.Hear(addr, said.Gateway, asked, said.Functions)
 			case errors.Is(err, syscall.ECONNREFUSED):
 				p.End(addr)
 			}

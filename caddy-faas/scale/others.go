@@ -66,10 +66,11 @@ func (t *Target) report() Report {
 // others is what the other gateways have told of a function since it is in use here.
 type others struct {
 	Sight
-	told  map[string]*told
-	sum   Sample // its counts never go back, whoever comes and goes
-	least int
-	stay  bool
+	told     map[string]*told
+	sum      Sample // its counts never go back, whoever comes and goes
+	arriving bool   // some were told of just now
+	least    int
+	stay     bool
 }
 
 // told is what one gateway has told of a function. What has arrived there since
@@ -105,7 +106,7 @@ func (o *others) narrowed() int {
 
 // ask takes in what the others tell. Without any, everything is this gateway's to do.
 func (o *others) ask(from *Others, id faas.ID, elapsed time.Duration) {
-	o.sum.InFlight, o.sum.Streams, o.sum.Queued, o.sum.Start, o.least, o.stay = 0, 0, 0, 0, 0, false
+	o.sum.InFlight, o.sum.Streams, o.sum.Queued, o.sum.Start, o.least, o.stay, o.arriving = 0, 0, 0, 0, 0, false, false
 	if from == nil {
 		o.Sight = Sight{Whole: true}
 		return
@@ -127,8 +128,11 @@ func (o *others) add(gateway string, r Report) {
 	}
 	// What it did before it was first heard, or before the function was made anew, is no load of now.
 	if last := t.last; r.At > last.At && r.Arrived >= last.Arrived && r.Completed >= last.Completed && r.Busy >= last.Busy {
+		o.arriving = o.arriving || r.Arrived > last.Arrived
 		t.arrived += r.Arrived - last.Arrived
-		t.over += r.At - last.At
+		if t.over += r.At - last.At; t.over > sightFor { // it was silent: no more than its rate is of use
+			t.arrived, t.over = uint64(float64(t.arrived)*sightFor.Seconds()/t.over.Seconds()), sightFor
+		}
 		o.sum.Completed += r.Completed - last.Completed
 		o.sum.Busy += r.Busy - last.Busy
 	}

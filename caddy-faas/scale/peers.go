@@ -32,8 +32,8 @@ type Peers struct {
 
 // peer is the gateway at an address.
 type peer struct {
-	gateway string // its name; "": not heard yet
-	heard   time.Time
+	gateway string    // its name; "": not heard yet
+	heard   time.Time // when it was asked for what it told last
 	ended   bool
 	reports map[faas.ID]Report
 }
@@ -84,8 +84,9 @@ func (p *Peers) Addrs() []string {
 	return all
 }
 
-// Hear takes in what the gateway at an address has told.
-func (p *Peers) Hear(addr, gateway string, reports map[string]Report) {
+// Hear takes in what the gateway at an address has told, who was asked then: what
+// it told may have lain unread since, where this process was stopped.
+func (p *Peers) Hear(addr, gateway string, asked time.Time, reports map[string]Report) {
 	byID := make(map[faas.ID]Report, len(reports))
 	for name, r := range reports {
 		byID[faas.ParseID(name)] = r
@@ -93,7 +94,7 @@ func (p *Peers) Hear(addr, gateway string, reports map[string]Report) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.peers[addr] != nil {
-		p.peers[addr] = &peer{gateway: gateway, heard: time.Now(), reports: byID}
+		p.peers[addr] = &peer{gateway: gateway, heard: asked, reports: byID}
 	}
 }
 

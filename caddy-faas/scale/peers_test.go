@@ -108,7 +108,7 @@ func (g *testGateway) ask(ctx context.Context, all map[string]*testGateway) {
 			case ended:
 				g.End(addr)
 			case !silent:
-				g.Hear(addr, addr, all[addr].Reports())
+				g.Hear(addr, addr, time.Now(), all[addr].Reports())
 			}
 		}
 		select {
@@ -225,44 +225,6 @@ func TestSeveralGatewaysToZero(t *testing.T) {
 	})
 }
 
-// As long as a gateway may be there that does not tell, nothing is lowered; once it has ended, the rest does it.
-func TestLostSight(t *testing.T) {
-	withGateways(t, func(t *testing.T, e *testEngine, all map[string]*testGateway) {
-		f := e.deploy("f", 1, faas.LabelConcurrency, "1", faas.LabelMax, "50")
-		owner := Owner(f.id, []string{"a", "b", "c"})
-		other := map[string]string{"a": "b", "b": "c", "c": "a"}[owner]
-		third := map[string]string{"a": "c", "b": "a", "c": "b"}[owner]
-		stop := all[owner].load(t, f.id, 7)
-		time.Sleep(time.Minute)
-		all[other].is(true, false)
-		stop()
-		before := f.Status().Desired
-		time.Sleep(time.Hour)
-		if got := f.Status(); got.Desired != before || before < 10 {
-			t.Errorf("without load, and without sight of one: %+v, before %d", got, before)
-		}
-		stop = all[third].load(t, f.id, 14)
-		time.Sleep(time.Minute)
-		if got := f.Status(); got.Desired < 20 {
-			t.Errorf("without sight of one it is not raised: %+v", got)
-		}
-		stop()
-		all[other].is(false, false)
-		time.Sleep(2 * time.Minute)
-		expect(t, f, "heard again", 1)
-		stop = all[other].load(t, f.id, 7)
-		time.Sleep(time.Minute)
-		stop()
-		all[owner].is(true, true)
-		all[owner].Registry.Close()
-		time.Sleep(3 * time.Minute)
-		expect(t, f, "without its owner", 1)
-		if heir := Owner(f.id, []string{other, third}); all[heir].lowered() == "" {
-			t.Errorf("it was not %s that lowered it", heir)
-		}
-	})
-}
-
 // Replicas that the owner lets run empty get no requests from the others either.
 func TestOthersHelpToDrain(t *testing.T) {
 	withGateways(t, func(t *testing.T, e *testEngine, all map[string]*testGateway) {
@@ -362,34 +324,6 @@ func TestAdjust(t *testing.T) {
 	})
 }
 
-// However many reports come between two looks, the rate is that of the arrivals.
-func TestReportsAreSpread(t *testing.T) {
-	var o others
-	report := func(at time.Duration) { o.add("other", Report{At: at, Arrived: uint64(at / (time.Second / 100))}) }
-	report(time.Second)
-	at, last := time.Second, o.sum.Arrived
-	for n := range 100 {
-		at += []time.Duration{1500, 500, 1000, 1200, 800}[n%5] * time.Millisecond
-		report(at)
-		var from Others = silentOthers{}
-		o.ask(&from, faas.ID{}, time.Second)
-		if got := o.sum.Arrived - last; n > 5 && (got < 99 || got > 101) {
-			t.Errorf("look %d: %d have arrived in a second, want 100", n, got)
-		}
-		last = o.sum.Arrived
-	}
-	o.add("restarted", Report{At: time.Second, Arrived: 1 << 40})
-	o.add("restarted", Report{At: 2 * time.Second, Arrived: 7, Completed: 7}) // the function was made anew
-	o.add("other", Report{At: at, InFlight: -5, Queued: 1 << 50})
-	if o.ask(nil, faas.ID{}, time.Hour); o.sum.Arrived != last || o.sum.InFlight != 0 || !o.owned() || !o.Whole {
-		t.Errorf("alone: %+v", o)
-	}
-}
-
-type silentOthers struct{}
-
-func (silentOthers) Ask(faas.ID, func(string, Report)) Sight { return Sight{} }
-
 func TestPeers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		id := faas.ParseID("f")
@@ -404,10 +338,10 @@ func TestPeers(t *testing.T) {
 		told := func(n int) map[string]Report { return map[string]Report{id.String(): {InFlight: n}} }
 		expect("at first", false, 0)
 		p.List([]string{"1", "2", "3"}, true)
-		p.Hear("1", "me", told(100))
-		p.Hear("2", "other", told(5))
+		p.Hear("1", "me", time.Now(), told(100))
+		p.Hear("2", "other", time.Now(), told(5))
 		expect("one is not heard yet", false, 5)
-		p.Hear("3", "other", told(5)) // another address of the same
+		p.Hear("3", "other", time.Now(), told(5)) // another address of the same
 		expect("all are heard", true, 5)
 		if got := p.Addrs(); len(got) != 2 || slices.Contains(got, "1") {
 			t.Errorf("asks at %v", got)
@@ -417,12 +351,15 @@ func TestPeers(t *testing.T) {
 		time.Sleep(8 * time.Second)
 		expect("for long", false, 0)
 		p.End("3")
-		p.Hear("2", "other", told(6))
+		p.Hear("2", "other", time.Now(), told(6))
 		expect("one is heard again, one has ended", true, 6)
 		p.List(nil, false)
 		expect("names are not found", false, 6)
 		p.List([]string{"1"}, true)
-		p.Hear("2", "other", told(7)) // late
+		p.Hear("2", "other", time.Now(), told(7)) // late
 		expect("it is gone", true, 0)
+		p.List([]string{"2"}, true)
+		p.Hear("2", "other", time.Now().Add(-3*time.Second), told(8))
+		expect("its answer lay unread for long", false, 8)
 	})
 }

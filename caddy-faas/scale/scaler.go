@@ -59,7 +59,7 @@ type scaled struct {
 	now     *snapshot
 	rules   Rules
 	goal    goal
-	before  floor  // what it had when it came into use, or the gateway began: the load that this was for is not known
+	before  floor  // what it had when it came into use, the gateway began, or the others were seen again: the load that this was for is not known
 	own     Sample // as it stands at this gateway
 	others  others // and at the other ones
 	load    Sample // at all of them
@@ -74,6 +74,7 @@ type scaled struct {
 	started uint64  // at the last look
 	seen    int     // ready replicas then
 	usedAt  int64   // when it was last in use
+	sighted int64   // when the sight of the others was last whole
 	oldest  int64   // since when the first in the queue waits
 	lowerBy int64   // when replicas that are to go have had their time; 0: none are to go
 	starts  []int64 // when the replicas that start were asked for
@@ -155,9 +156,7 @@ func (s *scaler) pass(now int64) (next int64) {
 		t.poked.Store(false)
 		f := s.used[t]
 		if f == nil {
-			before := t.now.Load()
-			f = &scaled{Target: t, policy: s.policy(t), started: math.MaxUint64, usedAt: now,
-				before: floor{before.Desired, now + int64(before.rules().Window)}}
+			f = &scaled{Target: t, policy: s.policy(t), started: math.MaxUint64, usedAt: now}
 			s.used[t] = f
 			s.registry.used.Store(t, nil)
 		}
@@ -207,7 +206,13 @@ func (s *scaler) look(f *scaled, now int64, ticks bool) {
 	f.decided = f.policy.Decide(f.rules, f.load)
 	f.rate.Store(math.Float64bits(f.decided.Rate))
 	f.service.Store(int64(f.decided.Service))
-	if f.started != f.load.Arrived || f.load.InFlight+f.load.Queued > 0 {
+	if now-f.sighted > int64(loadFor) {
+		f.before = floor{f.desired(), now + int64(f.rules.Window)}
+	}
+	if f.others.Whole {
+		f.sighted = now
+	}
+	if f.started != f.load.Arrived || f.load.InFlight+f.load.Queued > 0 || f.others.arriving {
 		f.started, f.usedAt = f.load.Arrived, now
 	}
 	if f.want = f.wanted(now); !ticks && f.desired() > 0 && f.soonDrained() {

@@ -237,7 +237,7 @@ func ask(ctx context.Context, p *Peers, all map[string]*Registry) {
 		}
 		p.List(slices.Collect(maps.Keys(all)), true)
 		for _, addr := range p.Addrs() {
-			p.Hear(addr, addr, all[addr].Reports())
+			p.Hear(addr, addr, time.Now(), all[addr].Reports())
 		}
 		select {
 		case <-ctx.Done():
