@@ -2,10 +2,12 @@ package deploy
 
 import (
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -26,12 +28,7 @@ func TestSocketProxy(t *testing.T) {
 	engine := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "engine") })}
 	go engine.Serve(socket)
 	defer engine.Close()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	l.Close()
+	address := "127.0.0.1:" + freePort(t)
 	config := strings.NewReplacer("http://:2375", "http://"+address, "/var/run/docker.sock", dir+"/docker.sock").Replace(read(t, "Caddyfile.socket-proxy"))
 	if err := os.WriteFile(dir+"/Caddyfile", []byte(config), 0o644); err != nil {
 		t.Fatal(err)
@@ -74,4 +71,19 @@ func TestSocketProxy(t *testing.T) {
 			t.Errorf("%s: %d %s", call, status, body)
 		}
 	}
+}
+
+// freePort is below those that the kernel gives to connections and to other tests' servers:
+// one of these could have it before it is listened on.
+func freePort(t *testing.T) string {
+	t.Helper()
+	for range 1000 {
+		port := strconv.Itoa(10_000 + rand.IntN(20_000))
+		if l, err := net.Listen("tcp", ":"+port); err == nil {
+			l.Close()
+			return port
+		}
+	}
+	t.Fatal("no port is free")
+	return ""
 }

@@ -1,7 +1,6 @@
 package deploy
 
 import (
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -84,12 +83,7 @@ func gatewayLog(t *testing.T, command ...string) string {
 	if err := os.Chmod(dir, 0o711); err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	site := "http://" + l.Addr().String()
-	l.Close()
+	site := "http://127.0.0.1:" + freePort(t)
 	if err := os.WriteFile(dir+"/stack.yml", []byte("functions:\n  who:\n    fprocess: id -u\n    limits:\n      memory: 64Mi\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -111,12 +110,7 @@ func TestProxyRestart(t *testing.T) {
 func TestProxyTargetTaken(t *testing.T) {
 	t.Parallel()
 	socket := filepath.Join(t.TempDir(), "taken")
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := strconv.Itoa(ln.Addr().(*net.TCPAddr).Port)
-	ln.Close()
+	port := freePort(t)
 	for url, where := range map[string]string{"http://127.0.0.1:" + port: "PORT=" + port, "unix:" + socket: "SOCKET=" + socket} {
 		startWeb(t, "upstream_url="+url, where).awaitReady()
 		// It comes second.
@@ -132,15 +126,12 @@ func TestProxyTargetTaken(t *testing.T) {
 	}
 	// Another program comes first while the function is starting.
 	file := filepath.Join(t.TempDir(), "go")
-	if ln, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
-		t.Fatal(err)
-	}
-	port = strconv.Itoa(ln.Addr().(*net.TCPAddr).Port)
-	ln.Close()
+	port = freePort(t)
 	d := startWeb(t, "upstream_url=http://127.0.0.1:"+port, "PORT="+port, "WAIT_FOR="+file)
 	d.eventually("the start", func() bool { return strings.Contains(d.log.String(), "Started fprocess") })
 	var accepted atomic.Int64
-	if ln, err = net.Listen("tcp", "127.0.0.1:"+port); err != nil {
+	ln, err := net.Listen("tcp", "127.0.0.1:"+port)
+	if err != nil {
 		t.Fatal(err)
 	}
 	go http.Serve(ln, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { accepted.Add(1) }))

@@ -463,13 +463,8 @@ func TestLockFile(t *testing.T) {
 }
 
 func TestMetrics(t *testing.T) {
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := free.Addr().String()
-	_, port, _ := net.SplitHostPort(address)
-	free.Close()
+	port := freePort(t)
+	address := "127.0.0.1:" + port
 	d := startDog(t, "metrics_port="+port, "exec_timeout=10s", `fprocess=sh -c 'cat; exit "${Http_X_Code:-0}"'`)
 	metricsText := func() string {
 		res, err := http.Get("http://" + address + "/metrics")
