@@ -24,9 +24,7 @@ func TestNoRoom(t *testing.T) {
 	}
 	g.call("POST", "/system/functions", huge, 202)
 	eventually(t, "it is told that there is no room", func() bool { return logged("pending") })
-	if got := g.call("GET", "/metrics", "", 200); !strings.Contains(got, pending+"2\n") {
-		t.Errorf("the metrics do not have %s2", pending)
-	}
+	eventually(t, "the metrics have "+pending+"2", func() bool { return strings.Contains(g.call("GET", "/metrics", "", 200), pending+"2\n") })
 	if status := g.status(name); !strings.Contains(status.Reason, "insufficient resources") {
 		t.Errorf("the function's reason is %q", status.Reason)
 	}

@@ -78,8 +78,8 @@ func TestLongRequestsSurviveScaleDown(t *testing.T) {
 			}
 		})
 	}
-	inFlight := fmt.Sprintf(`gateway_function_invocation_inflight{function_name="%s.openfaas-fn"} 24`, name)
-	eventually(t, "all are in flight", func() bool { return strings.Contains(g.call("GET", "/metrics", "", 200), inFlight) })
+	begun := fmt.Sprintf(`gateway_function_invocation_started{function_name="%s.openfaas-fn"} 24`, name)
+	eventually(t, "all have begun", func() bool { return strings.Contains(g.call("GET", "/metrics", "", 200), begun) })
 	g.call("POST", "/system/scale-function/"+name, map[string]int{"replicas": 3}, 202)
 	all.Wait()
 	g.ready(name, 3)

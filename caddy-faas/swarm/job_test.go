@@ -48,7 +48,7 @@ func TestJobOfDocker(t *testing.T) {
 func TestJobRetries(t *testing.T) {
 	e := begin(t, &Provider{})
 	watch := faastest.Record(t, e, nil)
-	fn := faas.Function{ID: faas.ParseID(run + "-retries"), Image: image, Process: "sh -c 'sleep 2; false'",
+	fn := faas.Function{ID: faas.ParseID(run + "-retries"), Image: image, Process: "sh -c 'until test -e /tmp/end; do sleep 0.1; done; false'",
 		Labels: map[string]string{faas.LabelJob: "true", faas.LabelRetries: "1"}}
 	must(t, e.Create(background, fn))
 	watch.Until(t, "it runs", func(now map[faas.ID]faas.Deployment) bool {
@@ -58,8 +58,11 @@ func TestJobRetries(t *testing.T) {
 	if err := e.Run(background, fn.ID, 0); !errors.Is(err, faas.ErrRunning) {
 		t.Errorf("while it runs: %v", err)
 	}
-	watch.Until(t, "it has failed twice", func(now map[faas.ID]faas.Deployment) bool {
-		j := now[fn.ID].Job
+	eventually(t, "it has failed twice", func() bool {
+		for container := range strings.FieldsSeq(cli(t, "ps", "--quiet", "--filter", "name="+fn.ID.Name)) {
+			dockerCLI("exec", container, "touch", "/tmp/end") // it may just have ended
+		}
+		j := watch.Deployment(fn.ID).Job
 		return j != nil && j.Failed == 2 && !j.Ended.IsZero()
 	})
 }
