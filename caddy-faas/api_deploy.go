@@ -150,7 +150,7 @@ func oneLine(text string) string {
 }
 
 // settling is how long the answer to a deployment is held back for news of its start.
-const settling = time.Second
+var settling = time.Second
 
 // settle waits until the function's present definition serves or fails. reason
 // is what keeps it from serving; note is what else whoever deployed it should
