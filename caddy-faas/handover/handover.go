@@ -9,8 +9,8 @@
 // This holds for HTTP/1 over TCP without TLS, where no wrapper comes between it
 // and the server and HTTP/2 isn't switched off (Caddy then has a wrapper there). HTTP/2 has a way of its own (GOAWAY). Of
 // HTTP/1 connections with TLS only those go over on which nothing was sent yet.
-// A connection that comes within the microseconds for which Caddy's second
-// socket is open may still be reset: its client, who has sent nothing, dials again.
+// A connection that comes within the instant in which Caddy's second socket is
+// closed may still be reset; elsewhere than on Linux, while it is open.
 package handover
 
 import (
@@ -106,8 +106,7 @@ const newConn = 10
 
 // Listen wraps l, which gets all connections and requests from now on. If the
 // same address is wrapped already, l is closed at once and the new listener
-// shares the older socket: closing that one instead would reset the connections
-// in its queue. What it returns must be closed.
+// shares the older socket. What it returns must be closed.
 func Listen(l net.Listener) net.Listener {
 	if l.Addr().Network() != "tcp" {
 		return l // Caddy itself hands unix sockets on, and would hand on one that we had closed
@@ -130,7 +129,7 @@ func share(l net.Listener) (w *listener, shared bool) {
 	key := l.Addr().Network() + " " + l.Addr().String()
 	s, shared := stations[key]
 	if shared {
-		l.Close()
+		closeAfter(l, func(c net.Conn) { go s.deliver(accepted{conn: c}, nil, false) })
 	} else {
 		s = &station{key: key, raw: l}
 		s.changed.L = &s.mu

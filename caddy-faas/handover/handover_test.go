@@ -3,15 +3,20 @@ package handover
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // serve starts a server on the address, as Caddy does for each configuration.
@@ -19,11 +24,13 @@ func serve(t *testing.T, addr string, h http.HandlerFunc, hooks ...func(net.Conn
 	t.Helper()
 	var l net.Listener = again(addr)
 	if strings.HasSuffix(addr, ":0") {
-		var err error
-		if l, err = net.Listen("tcp", addr); err != nil {
-			t.Fatal(err)
-		}
+		l = shared(t, addr)
 	}
+	return serveOn(t, l, h, hooks...)
+}
+
+func serveOn(t *testing.T, l net.Listener, h http.HandlerFunc, hooks ...func(net.Conn, http.ConnState)) *http.Server {
+	t.Helper()
 	s := &http.Server{Handler: h, Addr: l.Addr().String(), ConnState: func(c net.Conn, state http.ConnState) {
 		for _, hook := range append(hooks, ConnState) {
 			hook(c, state)
@@ -34,6 +41,19 @@ func serve(t *testing.T, addr string, h http.HandlerFunc, hooks ...func(net.Conn
 	go func() { s.Serve(w); close(done) }()
 	t.Cleanup(func() { s.Close(); <-done })
 	return s
+}
+
+// shared is a socket that others may share its address with, wrapped as by Caddy.
+func shared(t *testing.T, addr string) net.Listener {
+	t.Helper()
+	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
+		return errors.Join(c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) }), err)
+	}}
+	l, err := config.Listen(t.Context(), "tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return struct{ net.Listener }{l}
 }
 
 // again stands for the second socket on an address that Caddy opens at a
@@ -123,6 +143,20 @@ func TestNewConnectionGoesOver(t *testing.T) {
 	c, r := dial(t, one.Addr)
 	serve(t, one.Addr, named("two"))
 	until(t, c, r, "two")
+}
+
+// What is in the queue of Caddy's second socket is not reset when that is closed.
+func TestQueueOfTheSecondSocket(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("Linux only")
+	}
+	one := serve(t, "127.0.0.1:0", named("one"))
+	second := shared(t, one.Addr)
+	for range 50 { // the kernel gives them to either
+		c, r := dial(t, one.Addr)
+		defer until(t, c, r, "two")
+	}
+	serveOn(t, second, named("two"))
 }
 
 // A server that is given up again, as after a failed reload, gives its connections back.
