@@ -81,7 +81,7 @@ func TestBrowserSwarm(t *testing.T) {
 		{"job-done", "f/done.openfaas-fn", "", run + ` === '1 done' && ['Run 12', 'Took', '2 min', 'Definition'].every(s => document.body.innerText.includes(s))`},
 		{"job-failed", "f/failed.openfaas-fn", "", run + `.split('\n').join() === '1 done,2 failed' && document.querySelector('.job').innerText.includes('137')`},
 		{"job-running", "f/running.openfaas-fn", "", run + `.split('\n').join() === '2 done,2 running,1 to do' && document.querySelector('.job button').disabled`},
-		{"job-waiting", "f/waiting.openfaas-fn", "", `document.querySelector('.head .badge').innerText === 'Waiting' && document.body.innerText.includes('no suitable node') && document.querySelector('.job').innerText.includes('not yet')`},
+		{"job-waiting", "f/waiting.openfaas-fn", "", `document.querySelector('.head .badge').innerText === 'Waiting' && document.body.innerText.includes('no suitable node') && ['1 waiting', 'not yet'].every(s => document.querySelector('.job').innerText.includes(s))`},
 		{"job-edit", "f/done.openfaas-fn/edit", "", `document.querySelector('.pair') && !document.body.innerText.includes('Minimum replicas')`},
 		{"swarm", "system", "", `['Leader', 'Down', 'Drained', 'Paused', '1.5 cores, 768 MiB', 'this one', 'Silent', 'Ended'].every(s => document.body.innerText.includes(s))`},
 	})

@@ -116,7 +116,7 @@ export function field(label, control, hint) {
 let fields = 0;
 
 /** parted is a text that may wrap after what parts an address. */
-export const parted = s => s.split(/(?<=[/:@])(?![/:@])/).flatMap(part => [h('wbr'), part]);
+export const parted = s => s.split(/(?<=[/@])(?![/@])/).flatMap(part => [h('wbr'), part]);
 
 /** command shows a line for a shell, which wraps between its words if it can. */
 export function command(e, line) {

@@ -29,7 +29,7 @@ export function jobPanel(f) {
 		go.disabled = sent || !j.ended;
 		text(go.lastChild, j.ended ? 'Run again' : stateOf(f)[1]);
 		text(title, 'Run ' + count(j.iteration));
-		const parts = [['done', 'done', j.done], ['errors', 'failed', j.failed], ['run', 'running', j.running], ['rest', 'to do', j.ended ? 0 : j.completions - j.done - j.running]].filter(([, , n]) => n > 0);
+		const parts = [['done', 'done', j.done], ['errors', 'failed', j.failed], f.state === 'waiting' ? ['rest', 'waiting', j.running] : ['run', 'running', j.running], ['rest', 'to do', j.ended ? 0 : j.completions - j.done - j.running]].filter(([, , n]) => n > 0);
 		bar.replaceChildren(...parts.map(([kind, , n]) => { const e = h('i', {class: kind}); e.style.flexGrow = String(n); return e; }));
 		legend.replaceChildren(...parts.map(([kind, word, n]) => h('li', {class: kind}, `${count(n)} ${word}`)));
 		const began = new Date(j.began);
