@@ -49,7 +49,7 @@ function waysOf(r, body, type) {
 	if (/json/.test(type)) {
 		ways.JSON = async () => {
 			const t = await read();
-			try { return h('pre', {}, JSON.stringify(JSON.parse(t), null, 2)); } catch (e) { return h('div', {}, h('p', {class: 'note wrong'}, 'This is not JSON: ' + e.message), h('pre', {}, t)); }
+			try { return h('pre', {}, JSON.stringify(JSON.parse(t), null, 2)); } catch (e) { return h('div', {}, h('p', {class: 'note'}, 'Its Content-Type says JSON, which it is not: ' + e.message), h('pre', {}, t)); }
 		};
 	}
 	if (/html/.test(type)) ways.HTML = async () => page(await read());

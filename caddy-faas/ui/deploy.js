@@ -40,7 +40,7 @@ function editor(pane, f) {
 		service: field('Name', input('my-function', {disabled: !!f}), f ? 'A function’s name can’t be changed.' : nameWords),
 		namespace: field('Namespace', h('select', {disabled: !!f, onchange: () => { secretsOf(); check(); }}, live.system.namespaces.map(n => h('option', {}, n)))),
 		image: field('Image', input(commonest(all.map(x => x.image).filter(Boolean)) ?? 'name:tag', {list: 'images'}), live.system.provider === 'local' ? 'One that the configuration or the stack file names: on this machine it stands for a folder or a command.' : 'What its replicas run.'),
-		envProcess: field('Command', input('python3 handler.py', {list: 'commands'}), (f?.job ? 'Run to its end.' : 'Run for each request, its body on standard input.') + ' Default: the image’s own.'),
+		envProcess: field('Command', input('python3 handler.py', {list: 'commands'}), (f?.job ? 'Run to its end.' : 'Run for each request, its body on standard input.') + (live.system.provider === 'local' ? ' One of the stack file’s, or one that the configuration allows.' : ' Default: the image’s own.')),
 		memory: field('Memory limit', input('none'), 'For each replica, such as 128Mi.'),
 		cpu: field('CPU limit', input('none'), 'In cores, such as 0.5 or 500m.'),
 		memoryRequest: field('Memory reserved', input('none')),
@@ -143,23 +143,22 @@ function editor(pane, f) {
 			if (closed) return;
 			refusal.hidden = false;
 			text(refusal, (e.status ? 'Refused: ' : '') + e.message);
-			blame(e.message);
+			const at = blame(e.message);
 			check();
 			submit.disabled = false;
-			refusal.scrollIntoView({block: 'nearest'});
+			if (fields[at]) fields[at].control.focus();
+			else refusal.scrollIntoView({block: 'nearest'});
 		}
 	}
 
-	/** blame puts the server's words beside the field that they are about, if they name one. */
+	/** blame puts the server's words beside the field that they are about, if they name one, and returns which. */
 	function blame(message) {
 		const about = [
 			[/field service|function name|exists already/, 'service'], [/namespace/, 'namespace'], [/field image|image/, 'image'], [/envProcess|command|fprocess|not found on PATH|executable/, 'envProcess'],
 			[/memory/, 'memory'], [/cpu/i, 'cpu'], [/secret/, 'secrets'], [/envVars|variable|environment/, 'envVars'], [/label/, 'labels'], [/annotation/, 'annotations'], [/constraint/, 'constraints'],
 		].map(([words, key]) => ({at: message.search(words), key})).filter(a => a.at >= 0).sort((a, b) => a.at - b.at)[0]; // what it is about comes first
-		if (about) {
-			refused[about.key] = message;
-			(fields[about.key] ?? secretNote).scrollIntoView?.({block: 'center'});
-		}
+		if (about) refused[about.key] = message;
+		return about?.key;
 	}
 
 	async function secretsOf() {

@@ -8,7 +8,7 @@ export const count = n => n < 100000 ? whole.format(n) : short.format(n);
 /** rate is a number per second. */
 export function rate(n) {
 	if (!n) return '0';
-	if (n < 0.1) return n.toFixed(2);
+	if (n < 1) return n.toFixed(2).replace(/0$/, '');
 	return n < 10 ? n.toFixed(1) : count(Math.round(n));
 }
 

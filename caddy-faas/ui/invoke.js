@@ -70,7 +70,7 @@ export function invoke(pane, f) {
 		fields.path.blame(wrong.path);
 		text(notes.headers, wrong.headers ?? '');
 		text(notes.body, wrong.body ?? (q.kind === 'none' ? '' : 'Content-Type: ' + headersOf(q).find(([n]) => n.toLowerCase() === 'content-type')[1]));
-		notes.body.classList.toggle('wrong', !!wrong.body);
+		notes.body.classList.toggle('wrong', !!wrong.body && (q.kind !== 'file' || !!q.file));
 		send.disabled = !!abort || Object.keys(wrong).length > 0;
 		command(lines.curl, curl(f, q));
 		const line = faasCLI(f, q);

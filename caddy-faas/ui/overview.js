@@ -109,7 +109,7 @@ function scalePanel(f) {
 		state();
 		try {
 			await scaleTo(f, wanted());
-			toast(`${f.name}: ${wanted()} ${wanted() === 1 ? 'replica' : 'replicas'} wanted`);
+			toast(`${f.name} scales to ${count(wanted())} ${wanted() === 1 ? 'replica' : 'replicas'}`);
 			touched = false;
 		} catch (e) {
 			toast(e.message, 'bad');
