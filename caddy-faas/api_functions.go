@@ -44,7 +44,7 @@ type usage struct {
 	TotalMemoryBytes float64 `json:"totalMemoryBytes"`
 }
 
-func newFunctionStatus(t *scale.Target) functionStatus {
+func (e *engine) status(t *scale.Target) functionStatus {
 	d := t.Deployment()
 	s := functionStatus{
 		Name: d.Name, Namespace: d.Namespace, Image: d.Image, EnvProcess: d.Process, EnvVars: d.Env,
@@ -52,7 +52,7 @@ func newFunctionStatus(t *scale.Target) functionStatus {
 		Secrets: d.Secrets, Constraints: d.Constraints,
 		Limits: d.Limits, Requests: d.Requests, ReadOnlyRootFilesystem: d.ReadOnlyRootFilesystem,
 		InvocationCount: float64(t.Started()), Replicas: d.Desired, AvailableReplicas: t.Ready(),
-		CreatedAt: d.Created, Reason: d.Ails(), Scaling: t.Status(), Job: newJobStatus(d.Job),
+		CreatedAt: d.Created, Reason: e.ails(t), Scaling: t.Status(), Job: newJobStatus(d.Job),
 	}
 	maps.Copy(s.Labels, d.Labels)
 	maps.Copy(s.Annotations, d.Annotations)
@@ -67,7 +67,7 @@ func (a *API) list(w http.ResponseWriter, r *http.Request, _ string) error {
 	all := []functionStatus{}
 	for t := range a.engine.registry.All() {
 		if t.ID().Namespace == namespace {
-			all = append(all, newFunctionStatus(t))
+			all = append(all, a.engine.status(t))
 		}
 	}
 	slices.SortFunc(all, func(x, y functionStatus) int { return strings.Compare(x.Name, y.Name) })
@@ -80,7 +80,7 @@ func (a *API) describe(w http.ResponseWriter, r *http.Request, name string) erro
 	if t == nil {
 		return noFunction(id)
 	}
-	s := newFunctionStatus(t)
+	s := a.engine.status(t)
 	if wanted, _ := strconv.ParseBool(r.URL.Query().Get("usage")); wanted {
 		if m, ok := a.engine.provider.(faas.Meter); ok {
 			// What is not known is left out.

@@ -1,6 +1,7 @@
 package caddyfaas
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -59,12 +60,15 @@ func (e *engine) edge(t *scale.Target) *edge {
 	if !any {
 		return nil
 	}
-	if v, ok := e.edges.Load(t.ID()); ok {
-		if known := v.(*edge); known.labels == labels && (known.err == nil || time.Now().Before(known.retry)) {
-			return known
-		}
+	v, _ := e.edges.Load(t.ID())
+	known, _ := v.(*edge)
+	if known != nil && known.labels == labels && (known.err == nil || time.Now().Before(known.retry)) {
+		return known
 	}
 	made := e.makeEdge(&d.Function, labels)
+	if made.err != nil && (known == nil || known.err == nil || known.err.Error() != made.err.Error()) {
+		e.log.Error("nobody may call the function: its labels can't be obeyed", zap.Stringer("function", t.ID()), zap.Error(made.err))
+	}
 	e.edges.Store(t.ID(), made)
 	return made
 }
@@ -74,10 +78,17 @@ func (e *engine) makeEdge(fn *faas.Function, labels [len(edgeLabels)]string) *ed
 	if g.Edge, g.err = fn.Edge(); g.err == nil && g.Auth != "" {
 		g.err = e.makeAuth(g, fn)
 	}
-	if g.err != nil {
-		e.log.Error("nobody may call the function: its labels can't be obeyed", zap.Stringer("function", fn.ID), zap.Error(g.err))
-	}
 	return g
+}
+
+// ails says what is wrong with a function, its callers' labels and their secrets included; "" if nothing is.
+func (e *engine) ails(t *scale.Target) string {
+	d := t.Deployment()
+	ails := d.Ails()
+	if g := e.edge(t); g != nil && g.err != nil && !strings.Contains(ails, g.err.Error()) {
+		ails = strings.TrimPrefix(fmt.Sprintf("%s; nobody may call it: %v", ails, g.err), "; ")
+	}
+	return ails
 }
 
 func (e *engine) makeAuth(g *edge, fn *faas.Function) (err error) {
@@ -141,9 +152,10 @@ func (h *Handler) call(w http.ResponseWriter, r *http.Request, next caddyhttp.Ha
 	if g == nil {
 		return h.invoke(w, r, next, c)
 	}
-	err := g.judge(w, r, c.ID())
-	if err != nil {
+	logField(r, zap.String("function", c.Name()))
+	if err := g.judge(w, r, c.ID()); err != nil {
 		turnAway(w, r)
+		logRefusal(r, cmp.Or(g.err, err))
 		return err
 	}
 	if g.MaxBody > 0 && r.Body != nil && r.Body != http.NoBody {
@@ -157,6 +169,7 @@ func (h *Handler) call(w http.ResponseWriter, r *http.Request, next caddyhttp.Ha
 			defer body.release()
 			if err := body.read(w, r); err != nil {
 				turnAway(w, r)
+				logRefusal(r, err)
 				return err
 			}
 		}
@@ -171,7 +184,7 @@ func (h *Handler) call(w http.ResponseWriter, r *http.Request, next caddyhttp.Ha
 func (g *edge) judge(w http.ResponseWriter, r *http.Request, id faas.ID) error {
 	switch {
 	case g.err != nil:
-		return caddyhttp.Error(http.StatusInternalServerError, fmt.Errorf("function %s can't be called: its labels are wrong; the log says why", id))
+		return caddyhttp.Error(http.StatusInternalServerError, fmt.Errorf("function %s can't be called: a label about callers, or its secret, is wrong; its reason says why", id))
 	case len(g.Methods) > 0 && !slices.Contains(g.Methods, r.Method):
 		w.Header().Set("Allow", strings.Join(g.Methods, ", "))
 		return caddyhttp.Error(http.StatusMethodNotAllowed, fmt.Errorf("function %s takes %s only", id, strings.Join(g.Methods, ", ")))
@@ -211,4 +224,19 @@ func (g *edge) login(w http.ResponseWriter, r *http.Request, id faas.ID) error {
 	}
 	w.Header().Set("WWW-Authenticate", fmt.Sprintf("Basic realm=%q", id))
 	return caddyhttp.Error(http.StatusUnauthorized, fmt.Errorf("function %s wants a user and a password", id))
+}
+
+// logRefusal keeps in the access log why a request did not reach a function.
+func logRefusal(r *http.Request, err error) {
+	var answer caddyhttp.HandlerError
+	if errors.As(err, &answer) {
+		err = answer.Err // alone: the other text is where in the program that was
+	}
+	logField(r, zap.NamedError("refusal", err))
+}
+
+func logField(r *http.Request, f zap.Field) {
+	if log, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
+		log.Set(f)
+	}
 }

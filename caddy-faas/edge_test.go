@@ -23,6 +23,7 @@ const edgeSite = `{
 	}
 }
 SITE {
+	log
 	handle /metrics {
 		metrics {
 			disable_openmetrics
@@ -124,10 +125,19 @@ func TestEdgeByLabels(t *testing.T) {
 		{"wrongly signed", "POST", "/function/hook", "x", signed("other", "x"), 401, "not verified"},
 		{"another method", "GET", "/function/posts", "", nil, 405, "takes POST, PUT only"},
 		{"outside Alexa", "POST", "/function/skill", "{}", nil, 401, "verified requests of alexa only"},
-		{"labels that are wrong", "POST", "/function/wrong", "x", nil, 500, "its labels are wrong"},
-		{"labels that are wrong", "POST", "/function/typo", "x", nil, 500, "its labels are wrong"},
-		{"a secret that is missing", "POST", "/function/missing", "x", login("", ""), 500, "its labels are wrong"},
-		{"no secret named", "POST", "/function/bare", "x", signed("", "x"), 500, "its labels are wrong"},
+		{"labels that are wrong", "POST", "/function/wrong", "x", nil, 500, "its reason says why"},
+		{"labels that are wrong", "POST", "/function/typo", "x", nil, 500, "its reason says why"},
+		{"a secret that is missing", "POST", "/function/missing", "x", login("", ""), 500, "its reason says why"},
+		{"no secret named", "POST", "/function/bare", "x", signed("", "x"), 500, "its reason says why"},
+	})
+	for name, want := range map[string]string{"wrong": "faas.auth", "typo": `no scheme \"githbu\"`, "missing": "secret absent", "bare": "needs a secret", "open": ""} {
+		a := g.call(t, "GET", "/system/function/"+name, "")
+		if wrong := strings.Count(a.body, "nobody may call it"); !strings.Contains(a.body, want) || wrong > 1 || (wrong == 1) != (want != "") {
+			t.Errorf("%s: its reason is not once that of its label, %q: %s", name, want, a.body)
+		}
+	}
+	eventually(t, "the access log says why", func() bool {
+		return strings.Contains(g.log.String(), `"function":"posts.openfaas-fn","refusal":"function posts.openfaas-fn takes POST, PUT only"`)
 	})
 	tooLarge := func(name string) {
 		t.Helper()

@@ -120,11 +120,11 @@ func stateOf(t *scale.Target) string {
 	return stateReady
 }
 
-func newUIRow(t *scale.Target, sum history.Summary) uiRow {
+func (e *engine) newUIRow(t *scale.Target, sum history.Summary) uiRow {
 	d, rules, status := t.Deployment(), t.Rules(), t.Status()
 	r := uiRow{
 		ID: t.Name(), Name: d.Name, Namespace: d.Namespace, Image: d.Image, Command: d.Command(), Secrets: d.Secrets,
-		Extension: d.Labels[faas.LabelExtension], Created: d.Created, State: stateOf(t), Job: newJobStatus(d.Job), Reason: d.Ails(),
+		Extension: d.Labels[faas.LabelExtension], Created: d.Created, State: stateOf(t), Job: newJobStatus(d.Job), Reason: e.ails(t),
 		Desired: d.Desired, Ready: t.Ready(), Min: rules.Min, Max: rules.Max, Auto: rules.Auto, Why: status.Reason, Since: status.Since,
 		Total: t.Started(), ColdStarts: t.ColdStarts(), InFlight: t.InFlight(), Queued: t.Queued(),
 		Rate: rounded(sum.Rate, 2), Failures: rounded(sum.Failures, 2), P50: rounded(sum.P50, 4), P99: rounded(sum.P99, 4),
@@ -153,7 +153,7 @@ func (f *feed) look(now time.Time) {
 	for t := range f.engine.registry.All() {
 		id := t.ID()
 		seen[id] = true
-		text, err := json.Marshal(newUIRow(t, f.engine.past.Summary(id, now)))
+		text, err := json.Marshal(f.engine.newUIRow(t, f.engine.past.Summary(id, now)))
 		if err != nil {
 			continue // it has nothing that can't be written
 		}

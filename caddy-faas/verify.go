@@ -233,11 +233,9 @@ func (v *Verify) tell(r *http.Request, e verify.Event) {
 		repl.Set("faas.verify.delivery", e.Delivery)
 		repl.Set("faas.verify.timestamp", stamp)
 	}
-	if log, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
-		log.Set(zap.String("scheme", v.scheme))
-		log.Set(zap.String("event", e.Name))
-		log.Set(zap.String("delivery", e.Delivery))
-	}
+	logField(r, zap.String("scheme", v.scheme))
+	logField(r, zap.String("event", e.Name))
+	logField(r, zap.String("delivery", e.Delivery))
 }
 
 // nameOf is an event's name as a part of a function's: a dot would choose the namespace.
@@ -271,16 +269,12 @@ func (v *Verify) refuse(w http.ResponseWriter, r *http.Request, err error) error
 		}
 		answer = caddyhttp.Error(status, fmt.Errorf("not verified as a request of %s", v.scheme))
 	case errors.As(err, &answer):
-		result := bodyResults[answer.StatusCode]
-		v.count(result)
-		err = fmt.Errorf("%s: %w", result, answer.Err) // without where in the program that was
+		v.count(bodyResults[answer.StatusCode])
 	default:
 		answer = caddyhttp.Error(statusClientGone, errors.New("the client went away"))
 	}
-	if log, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
-		log.Set(zap.String("scheme", v.scheme))
-		log.Set(zap.NamedError("refusal", err))
-	}
+	logField(r, zap.String("scheme", v.scheme))
+	logRefusal(r, err)
 	if c := v.log.Check(zap.DebugLevel, "request refused"); c != nil {
 		c.Write(zap.Error(err), zap.String("remote", r.RemoteAddr))
 	}

@@ -52,9 +52,17 @@ func unix(text string, now time.Time, tolerance time.Duration) (time.Time, error
 
 func fresh(t, now time.Time, tolerance time.Duration) error {
 	if away := now.Sub(t); away > tolerance || away < -tolerance {
-		return &Refusal{Stale, fmt.Sprintf("signed %s from now, more than %s", away, tolerance)}
+		return &Refusal{Stale, fmt.Sprintf("signed %s, and not within %s", when(away), tolerance)}
 	}
 	return nil
+}
+
+// when is how long ago a time is, or in how long.
+func when(ago time.Duration) string {
+	if ago = ago.Round(time.Second); ago < 0 {
+		return fmt.Sprintf("%s in the future", -ago)
+	}
+	return fmt.Sprintf("%s ago", ago)
 }
 
 // word is s if it can stand in a header and a log line, else "". Senders' names and ids are such.
