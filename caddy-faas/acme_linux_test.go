@@ -1,14 +1,20 @@
 package caddyfaas
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -22,10 +28,10 @@ func TestDomainByACME(t *testing.T) {
 		t.Fatal(err)
 	}
 	var ports []string
-	for range 5 {
+	for range 6 {
 		ports = append(ports, freePort(t))
 	}
-	acme, management, resolver, plain, secure := ports[0], ports[1], ports[2], ports[3], ports[4]
+	acme, management, resolver, answers, plain, secure := ports[0], ports[1], ports[2], ports[3], ports[4], ports[5]
 	g := newGateway(t, map[string]string{
 		"Caddyfile": strings.NewReplacer("ACME", acme, "HTTP", plain, "SECURE", secure).Replace(`{
 	admin unix/DATA/admin.sock|0600
@@ -64,12 +70,15 @@ https:// {
 		t.Fatal(err)
 	}
 	g.write(t, "pebble.json", string(config))
+	runtime.LockOSThread() // at whose end the children get their signal
+	defer runtime.UnlockOSThread()
 	for _, c := range []*exec.Cmd{
-		exec.Command(dns, "-defaultIPv4", "127.0.0.1", "-defaultIPv6", "", "-dnsserver", "127.0.0.1:"+resolver, "-http01", "", "-https01", "", "-tlsalpn01", "", "-doh", "", "-management", ""),
+		exec.Command(dns, "-defaultIPv4", "127.0.0.1", "-defaultIPv6", "", "-dnsserver", "127.0.0.1:"+resolver, "-http01", "", "-https01", "", "-tlsalpn01", "", "-doh", "", "-management", "127.0.0.1:"+answers),
 		exec.Command(pebble, "-config", filepath.Join(g.dir, "pebble.json"), "-dnsserver", "127.0.0.1:"+resolver),
 	} {
 		c.Env = append(os.Environ(), "PEBBLE_VA_NOSLEEP=1")
 		c.Stdout, c.Stderr = &g.log, &g.log
+		c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 		if err := c.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -85,12 +94,17 @@ https:// {
 	}()
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM([]byte(a.root))
-	eventually(t, "Pebble answers", func() bool {
-		c, err := tls.Dial("tcp", "localhost:"+acme, &tls.Config{RootCAs: roots})
-		if err == nil {
-			c.Close()
-		}
-		return err == nil
+	names := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, "127.0.0.1:"+resolver)
+	}}
+	eventually(t, "the resolver answers", func() bool {
+		addrs, err := names.LookupHost(t.Context(), "hello.example.com")
+		return err == nil && slices.Equal(addrs, []string{"127.0.0.1"})
+	})
+	directory := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableKeepAlives: true}}
+	eventually(t, "Pebble's directory answers", func() bool {
+		a, err := whole(directory.Get("https://localhost:" + acme + "/dir"))
+		return err == nil && a.StatusCode == 200 && strings.Contains(a.body, "newOrder")
 	})
 	g.start(t)
 	issuer := func(name string) string {
