@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -103,18 +104,10 @@ func TestNothingSentIsAnAddress(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer canary.Close()
-	connected := make(chan net.Conn, 100)
-	go func() {
-		for {
-			c, err := canary.Accept()
-			if err != nil {
-				return
-			}
-			connected <- c
-		}
-	}()
 	g, a := newSkill(t)
 	site := newSite(t, functions)
+	api := newGateway(t, map[string]string{"Caddyfile": strings.Replace(edgeSite, "functions stack.yml", "allow {\n\t\t\timage *\n\t\t\tcommand *\n\t\t}", 1)})
+	api.start(t)
 	addr := canary.Addr().String()
 	host, port, _ := net.SplitHostPort(addr)
 	for _, name := range []string{addr, host + "%3A" + port, "localhost%3A" + port, "http%3A%2F%2F" + addr, "unix%2F%2F%2Ftmp%2Fx", "..%2F..%2Fsystem%2Ffunctions", "..", ".", "%2e%2e", "echo%00", "echo%0d%0aX-A%3A%20b",
@@ -141,10 +134,30 @@ func TestNothingSentIsAnAddress(t *testing.T) {
 			t.Errorf("certificate at %s: %d", u, r.StatusCode)
 		}
 	}
-	select {
-	case c := <-connected:
-		t.Errorf("connected to %s", c.LocalAddr())
-	default:
+	for i, image := range []string{addr + "/functions/alpine:latest", "http://" + addr + "/x", addr, "../../etc", "unix:///tmp/x"} {
+		name := fmt.Sprint("of-image-", i)
+		if r := api.call(t, "POST", "/system/functions", fmt.Sprintf(`{"service":%q,"image":%q,"envProcess":"cat"}`, name, image)); r.StatusCode > 299 {
+			t.Errorf("image %s: %d %s", image, r.StatusCode, r.body)
+		} else if r := api.call(t, "POST", "/function/"+name, "x"); r.StatusCode != 200 || r.body != "x" {
+			t.Errorf("function of image %s: %d %s", image, r.StatusCode, r.body)
+		}
+	}
+	// What has ended connects to nothing any more, and connections are accepted in their order.
+	for _, g := range []*gateway{g, site, api} {
+		g.stop(t, syscall.SIGTERM)
+	}
+	own, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer own.Close()
+	first, err := canary.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	if first.RemoteAddr().String() != own.LocalAddr().String() {
+		t.Errorf("%s was connected to, by %s", addr, first.RemoteAddr())
 	}
 }
 
