@@ -20,6 +20,7 @@ import (
 
 	"github.com/caddy-faas/faas/caddy-faas/faas"
 	"github.com/caddy-faas/faas/caddy-faas/internal/faastest"
+	"github.com/caddy-faas/faas/caddy-faas/scale"
 )
 
 func init() { caddy.RegisterModule(shared{}) }
@@ -69,7 +70,7 @@ func (e *sharedEngine) present(ctx context.Context, query url.Values) (n int, er
 }
 
 func (e *sharedEngine) Watch(ctx context.Context, sink faas.Sink) error {
-	f0 := faas.Function{ID: faas.ParseID("f0"), Labels: map[string]string{faas.LabelTarget: "1", faas.LabelDownWindow: "1s", faas.LabelMax: "50"}}
+	f0 := faas.Function{ID: faas.ParseID("f0"), Labels: map[string]string{faas.LabelConcurrency: "1", faas.LabelType: scale.Backlog, faas.LabelTarget: "1", faas.LabelProportion: "1", faas.LabelDownWindow: "1s", faas.LabelMax: "50"}}
 	if err := e.Create(ctx, f0); err != nil {
 		return err
 	}
@@ -107,7 +108,8 @@ type sharedServer struct {
 	mu      sync.Mutex
 	changed *sync.Cond
 	n       int
-	release chan struct{} // ends all requests
+	lowered []string      // each time, from what to what
+	release chan struct{} // closed: requests end
 }
 
 func (s *sharedServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -128,7 +130,10 @@ func (s *sharedServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer s.mu.Unlock()
 	q := r.URL.Query()
 	if q.Has("to") && q.Get("from") == strconv.Itoa(s.n) {
-		s.n = atoiOr(q.Get("to"), s.n)
+		was := s.n
+		if s.n = atoiOr(q.Get("to"), was); s.n < was {
+			s.lowered = append(s.lowered, fmt.Sprint(was, "-", s.n))
+		}
 		s.changed.Broadcast()
 	}
 	for q.Get("not") == strconv.Itoa(s.n) && r.Context().Err() == nil {
@@ -150,11 +155,14 @@ func (s *sharedServer) replicas() int {
 	return s.n
 }
 
-// end ends all requests that are held, and has the next ones held again.
-func (s *sharedServer) end() {
+// end ends all requests, which others then wait for, and has the next ones held again.
+func (s *sharedServer) end(wait func()) {
+	s.mu.Lock()
+	close(s.release)
+	s.mu.Unlock()
+	wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	close(s.release)
 	s.release = make(chan struct{})
 }
 
@@ -164,7 +172,6 @@ func threeGateways(t *testing.T) (*sharedServer, []*gateway, []string) {
 	s.changed = sync.NewCond(&s.mu)
 	server := httptest.NewServer(s)
 	t.Cleanup(server.Close)
-	t.Cleanup(s.end)
 	ports := []string{freePort(t), freePort(t), freePort(t)}
 	peers := "127.0.0.1:" + strings.Join(ports, " 127.0.0.1:")
 	var all []*gateway
@@ -188,6 +195,7 @@ SITE {
 	faas
 }
 http://127.0.0.1:` + port + ` {
+	log
 	faas_peer
 	handle_errors {
 		respond "{err.message}" {err.status_code}
@@ -197,6 +205,7 @@ http://127.0.0.1:` + port + ` {
 		g.start(t)
 		all = append(all, g)
 	}
+	t.Cleanup(func() { s.end(func() {}) }) // before they are told to end
 	return s, all, ports
 }
 
@@ -221,8 +230,7 @@ func TestThreeGateways(t *testing.T) {
 	s, all, _ := threeGateways(t)
 	wait := hold(t, all, 3)
 	eventually(t, "there is a replica for each of nine requests", func() bool { return s.replicas() == 9 })
-	s.end()
-	wait()
+	s.end(wait)
 	eventually(t, "there is one again", func() bool { return s.replicas() == 1 })
 	for _, g := range all {
 		eventually(t, "the page tells of all gateways", func() bool { return g.gatewaysThat(t, gatewayHeard) == 3 })
@@ -239,9 +247,8 @@ func TestThreeGateways(t *testing.T) {
 	all[0].stop(t, syscall.SIGKILL)
 	eventually(t, "the page tells of the one that has ended", func() bool { return all[1].gatewaysThat(t, gatewayEnded) == 1 })
 	wait = hold(t, all[1:], 3)
-	eventually(t, "those that are left raise it", func() bool { return s.replicas() > 1 }) // by what a request took before
-	s.end()
-	wait()
+	eventually(t, "those that are left raise it", func() bool { return s.replicas() > 1 })
+	s.end(wait)
 	eventually(t, "those that are left lower it", func() bool { return s.replicas() == 1 })
 }
 
@@ -303,8 +310,7 @@ func TestPeerSecret(t *testing.T) {
 	all[2].write(t, "secret", string(right))
 	all[2].reload(t)
 	eventually(t, "it is heard again", func() bool { return strings.Contains(all[0].log.String(), "a gateway is heard again") })
-	s.end()
-	wait()
+	s.end(wait)
 	eventually(t, "there is one replica", func() bool { return s.replicas() == 1 })
 	all[2].write(t, "secret", "short")
 	out, err := all[2].caddy("reload", "--force", "--config", "Caddyfile").CombinedOutput()
