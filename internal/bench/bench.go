@@ -41,8 +41,11 @@ func Dial(b testing.TB, network, addr string) *Conn {
 	return c
 }
 
+// Dialer opens connections; a benchmark may be elsewhere than what it asks.
+var Dialer = net.Dial
+
 func (c *Conn) dial() (err error) {
-	if c.Conn, err = net.Dial(c.network, c.addr); err == nil {
+	if c.Conn, err = Dialer(c.network, c.addr); err == nil {
 		c.r, c.over = bufio.NewReader(c.Conn), false
 	}
 	return err
@@ -112,7 +115,7 @@ func Post(host, path string, body []byte) []byte {
 	return append(fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n", path, host, len(body)), body...)
 }
 
-// Serve is an upstream that reads each request to its end and answers with body. It returns its address.
+// Serve is an upstream that answers as Answer does, until the benchmark ends. It returns its address.
 func Serve(b testing.TB, body []byte) string {
 	b.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -120,31 +123,34 @@ func Serve(b testing.TB, body []byte) string {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { ln.Close() })
-	answer := append(fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n", len(body)), body...)
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				for r := bufio.NewReader(c); ; {
-					_, length, _, err := head(r)
-					if err == nil {
-						_, err = r.Discard(length)
-					}
-					if err == nil {
-						_, err = c.Write(answer)
-					}
-					if err != nil {
-						return
-					}
-				}
-			}()
-		}
-	}()
+	go Answer(ln, body)
 	return ln.Addr().String()
+}
+
+// Answer reads each request to its end and answers with body, until it can't accept connections.
+func Answer(ln net.Listener, body []byte) error {
+	answer := append(fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n", len(body)), body...)
+	for {
+		c, err := ln.Accept()
+		if err != nil {
+			return err
+		}
+		go func() {
+			defer c.Close()
+			for r := bufio.NewReader(c); ; {
+				_, length, _, err := head(r)
+				if err == nil {
+					_, err = r.Discard(length)
+				}
+				if err == nil {
+					_, err = c.Write(answer)
+				}
+				if err != nil {
+					return
+				}
+			}
+		}()
+	}
 }
 
 // A Load is a number of connections, each of which sends a request as soon as it has the answer to the one before.
@@ -232,12 +238,15 @@ func Alternate(rounds int, things ...func()) {
 }
 
 // Median is the middle of what was measured; of an even number, the upper one.
-func Median[T time.Duration | float64](v []T) T {
+func Median[T time.Duration | float64](v []T) T { return Quantile(v, 0.5) }
+
+// Quantile is what a part of what was measured is below.
+func Quantile[T time.Duration | float64](v []T, part float64) T {
 	v = slices.Sorted(slices.Values(v))
 	if len(v) == 0 {
 		return 0
 	}
-	return v[len(v)/2]
+	return v[int(float64(len(v))*part)]
 }
 
 // Ratio is the median of the quotients, round by round.
@@ -247,6 +256,44 @@ func Ratio(a, b []float64) float64 {
 		q = append(q, a[i]/b[i])
 	}
 	return Median(q)
+}
+
+// A Side is one of the things that are compared under load.
+type Side struct {
+	Name     string
+	PID      int // of the process whose CPU time counts
+	Load     *Load
+	rates    []float64       // requests/s
+	waits    []time.Duration // p50 of each round
+	cpu      time.Duration
+	requests int
+}
+
+// Round measures it for a while.
+func (s *Side) Round(b testing.TB, d time.Duration) {
+	b.Helper()
+	before := CPU(b, s.PID)
+	r := s.Load.Run(b, d)
+	s.cpu += CPU(b, s.PID) - before
+	s.rates, s.waits = append(s.rates, r.PerSecond()), append(s.waits, r.P50)
+	s.requests += r.Requests
+}
+
+// P50 is how long a request took, by the median of the rounds.
+func (s *Side) P50() time.Duration { return Median(s.waits) }
+
+// Report gives the figures of each, in requests/s and microseconds of CPU for one.
+func Report(b *testing.B, sides ...*Side) {
+	b.ReportMetric(0, "ns/op")
+	for _, s := range sides {
+		b.ReportMetric(Median(s.rates), s.Name+"-req/s")
+		b.ReportMetric(float64(s.cpu.Microseconds())/float64(s.requests), s.Name+"-cpu-µs")
+	}
+}
+
+// ReportRatio tells how many requests one thing answers for each that the other does.
+func ReportRatio(b *testing.B, one, other *Side) {
+	b.ReportMetric(Ratio(one.rates, other.rates), one.Name+"/"+other.Name)
 }
 
 // CPU is what a process has used so far, its threads included, to 10 ms.
