@@ -47,8 +47,12 @@ type cluster interface {
 	io.Closer
 }
 
-// An event names what changed. Both are empty when it isn't known.
-type event struct{ service, node string }
+// An event names what changed.
+type event struct {
+	service, node string // both are empty when it isn't known
+	task          string // whose container has started or died
+	started       bool   // and nothing but Swarm's own word is missing for it to be running
+}
 
 // errOutOfSequence is of an update of what somebody else has changed since it was read.
 var errOutOfSequence = errors.New("changed meanwhile")
@@ -248,7 +252,8 @@ func (d *docker) events(ctx context.Context) (<-chan event, <-chan error) {
 				case events.NodeEventType:
 					e.node = m.Actor.ID
 				default:
-					e.service = m.Actor.Attributes["com.docker.swarm.service.id"]
+					e.service, e.task = m.Actor.Attributes["com.docker.swarm.service.id"], m.Actor.Attributes["com.docker.swarm.task.id"]
+					e.started = e.task != "" && m.Action == events.ActionStart && d.unchecked(ctx, m.Actor.ID)
 				}
 			case <-ctx.Done():
 				return
@@ -264,6 +269,16 @@ func (d *docker) events(ctx context.Context) (<-chan event, <-chan error) {
 		}
 	}()
 	return out, errs
+}
+
+// unchecked tells that a container runs, and without a health check, for which Swarm would wait.
+func (d *docker) unchecked(ctx context.Context, id string) bool {
+	var c container.InspectResponse
+	err := call(ctx, readTimeout, func(ctx context.Context) (err error) {
+		c, err = d.client.ContainerInspect(ctx, id)
+		return err
+	})
+	return err == nil && c.State.Running && c.State.Health == nil
 }
 
 func (d *docker) logs(ctx context.Context, service string, q faas.LogQuery) (io.ReadCloser, error) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -92,6 +93,33 @@ type probe struct {
 	ready  bool
 	reason string
 	since  time.Time
+}
+
+// started takes in that a task's container has started or died, which its own
+// engine tells at once. Swarm gathers what its nodes say for a tenth of a second.
+func (t *table) started(ev event) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r := t.rows[ev.service]
+	switch {
+	case r == nil:
+	case ev.started:
+		r.starts[ev.task] = true
+	default:
+		delete(r.starts, ev.task)
+	}
+}
+
+// advance takes tasks that are known to run for running in what was read next.
+func (r *row) advance(next *state) {
+	for id := range r.starts {
+		i := slices.IndexFunc(next.tasks, func(t swarm.Task) bool { return t.ID == id })
+		if i < 0 || !live(&next.tasks[i]) || next.tasks[i].Status.State == swarm.TaskStateRunning {
+			delete(r.starts, id) // Swarm knows, or knows better
+			continue
+		}
+		next.tasks[i].Status.State = swarm.TaskStateRunning
+	}
 }
 
 // watchTasks begins to ask the replicas that run now, and no longer asks those that don't.

@@ -3,6 +3,7 @@ package swarm
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -10,6 +11,12 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
+
+	"github.com/docker/docker/api/types/swarm"
+
+	"github.com/caddy-faas/faas/caddy-faas/faas"
+	"github.com/caddy-faas/faas/caddy-faas/internal/faastest"
 )
 
 func TestAsk(t *testing.T) {
@@ -82,5 +89,52 @@ func TestAskUntil(t *testing.T) {
 		if asked.Load() == 0 {
 			t.Error("never asked")
 		}
+	})
+}
+
+// The replica's own engine tells that its container runs before Swarm does.
+func TestStartedContainer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, e, _ := onFake(t)
+		watch := faastest.Record(t, e, nil)
+		must(t, e.Create(background, plain))
+		old := watch.UntilReady(t, plain.ID, 1)[0]
+		tell := func(task string, started bool) {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.tell(event{service: "s1", task: task, started: started})
+		}
+		set := func(state swarm.TaskState, n uint64) (id string) {
+			f.set("s1", func(s *swarm.Service, _ []swarm.Task) []swarm.Task {
+				next := task(*s, 1, state, swarm.TaskStateRunning, n)
+				id = next.ID
+				return []swarm.Task{next}
+			})
+			return id
+		}
+		ready := func(n int) {
+			t.Helper()
+			watch.Until(t, fmt.Sprintf("%d ready replicas", n), func(now map[faas.ID]faas.Deployment) bool { return faastest.Ready(now[plain.ID]) == n })
+		}
+		next := set(swarm.TaskStateStarting, 77)
+		tell(old.ID, false)
+		ready(0)
+		tell(next, false) // it waits for a health check
+		time.Sleep(time.Minute)
+		ready(0)
+		tell(next, true)
+		ready(1)
+		time.Sleep(time.Minute)
+		ready(1)
+		tell(next, false) // its container has died
+		ready(0)
+		tell(next, true)
+		ready(1)
+		set(swarm.TaskStateFailed, 77) // Swarm knows better
+		tell("", false)
+		ready(0)
+		set(swarm.TaskStateStarting, 77)
+		time.Sleep(time.Minute)
+		ready(0)
 	})
 }

@@ -48,6 +48,7 @@ type row struct {
 	probes map[string]*probe
 	losses map[string]*loss // by task
 	doubts time.Time        // when it was last read because somebody doubted it
+	starts map[string]bool  // tasks whose containers are known to run, before Swarm tells so
 }
 
 func newTable(log *zap.Logger) *table {
@@ -158,13 +159,14 @@ func (t *table) put(r *reading, s swarm.Service) {
 		if r.full {
 			since = now.Add(-calm) // who knows when it was made
 		}
-		old = &row{since: since, gone: make(chan struct{}), probes: map[string]*probe{}, losses: map[string]*loss{}}
+		old = &row{since: since, gone: make(chan struct{}), probes: map[string]*probe{}, losses: map[string]*loss{}, starts: map[string]bool{}}
 		t.rows[s.ID] = old
 		t.claims[next.id] = append(t.claims[next.id], old)
 		old.state = next
 		slices.SortFunc(t.claims[next.id], func(a, b *row) int { return a.service.CreatedAt.Compare(b.service.CreatedAt) })
 	} else {
 		next.keep(old.state)
+		old.advance(next)
 		if !same(old.state, next) {
 			old.since = now
 		}

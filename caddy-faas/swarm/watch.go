@@ -136,6 +136,9 @@ func collect(events <-chan event, first event) []event {
 func (e *Engine) react(ctx context.Context, events []event) error {
 	var services []string
 	for _, ev := range events {
+		if ev.task != "" {
+			e.table.started(ev)
+		}
 		switch {
 		case ev.node != "":
 			if err := e.readAll(ctx); err != nil {
