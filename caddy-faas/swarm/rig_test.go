@@ -159,7 +159,7 @@ func dockerCLI(args ...string) (string, error) {
 }
 
 // needDocker skips a test where there is no engine, unless FAAS_TEST_REQUIRE says that there must be one.
-func needDocker(t *testing.T) {
+func needDocker(t testing.TB) {
 	t.Helper()
 	if err := lacking(); err != nil {
 		faastest.Lacking(t, "docker", err)
@@ -208,7 +208,7 @@ func tidy() {
 }
 
 // cli runs Docker's own client.
-func cli(t *testing.T, args ...string) string {
+func cli(t testing.TB, args ...string) string {
 	t.Helper()
 	out, err := dockerCLI(args...)
 	must(t, err)
