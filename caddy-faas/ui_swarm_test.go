@@ -85,7 +85,9 @@ func TestBrowserSwarm(t *testing.T) {
 		{"job-edit", "f/done.openfaas-fn/edit", "", `document.querySelector('.pair') && !document.body.innerText.includes('Minimum replicas')`},
 		{"swarm", "system", "", `['Leader', 'Down', 'Drained', 'Paused', '1.5 cores, 768 MiB', 'this one', 'Silent', 'Ended'].every(s => document.body.innerText.includes(s))`},
 	})
+	b.as(1280, "light")
 	b.open("")
+	b.until("the functions are there", `document.querySelectorAll('tbody tr').length === 5`)
 	if calls := js[[]string](b, `[...document.querySelectorAll('tbody .c-act a')].filter(e => e.checkVisibility()).map(e => e.getAttribute('aria-label'))`); len(calls) != 1 || calls[0] != "Invoke checkout" {
 		t.Errorf("the list offers %q", calls)
 	}

@@ -41,7 +41,7 @@ export function overview(pane, f) {
 	function drawPast(p) {
 		const {step, points, began} = live.system;
 		// From when the gateway began there was nothing to tell, if nothing was told.
-		const since = Math.min(points, Math.max(1, Math.ceil((p.end - new Date(began) / 1000) / step)));
+		const since = Math.min(points, Math.max(1, p.ended?.length ?? 0, Math.ceil((p.end - new Date(began) / 1000) / step)));
 		const pad = (values, filler) => [...Array(Math.max(0, since - (values?.length ?? 0))).fill(filler), ...values ?? []];
 		const per = values => pad(values, 0).map(v => v / step), gap = values => pad(values, 0).map(v => v || null);
 		const ended = pad(p.ended, 0), failed = pad(p.failed, 0);
