@@ -108,7 +108,7 @@ func (b *body) whyGone() error {
 func (b *body) unread() bool { return b != nil && !b.eof.Load() }
 
 // watch calls gone, once, if the client closes the connection while its body lies unread. net/http notices that only when the body
-// has been read.
+// has been read. By TCP the end comes after what the client has sent, so it is noticed only if there is room for that.
 func (b *body) watch(gone func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
