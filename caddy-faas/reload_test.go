@@ -143,8 +143,8 @@ func TestReloadKeepsWhatIsUnderWay(t *testing.T) {
 	t.Parallel()
 	g := newSite(t, stackFile)
 	g.call(t, "POST", "/function/echo", "x")
-	before := g.watchdogs(t)
 	h := g.hold(t)
+	before := g.watchdogs(t) // both functions have answered
 	g.reload(t)
 	h.end(t)
 	if after := g.watchdogs(t); !slices.Equal(before, after) || len(before) != 2 {

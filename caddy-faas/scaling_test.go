@@ -110,14 +110,14 @@ func TestTimeLimitOfTheGateway(t *testing.T) {
 		io.WriteString(w, "end")
 	})
 	defer close(over)
-	g.label(t, "f1", `"faas.timeout":"1s"`)
+	g.label(t, "f1", `"faas.timeout":"3s"`) // enough for the stream to begin, on a busy machine too
 	events, err := http.Get(g.url + "/function/f1?events")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer events.Body.Close()
 	a := g.call(t, "POST", "/function/f1?silent", "body")
-	if a.StatusCode != 504 || !strings.Contains(a.body, "faas.timeout of 1s exceeded") {
+	if a.StatusCode != 504 || !strings.Contains(a.body, "faas.timeout of 3s exceeded") {
 		t.Errorf("%d %s", a.StatusCode, a.body)
 	}
 	if a, err := g.try(t.Context(), "GET", "/function/f1", nil); err == nil {
