@@ -28,7 +28,7 @@ type cluster interface {
 	// services are those of these IDs which exist; without an ID, all.
 	services(ctx context.Context, ids ...string) ([]swarm.Service, error)
 	createService(ctx context.Context, spec swarm.ServiceSpec, auth string) (id string, err error)
-	// updateService replaces the spec of a service as it was read.
+	// updateService replaces the spec of a service as it was read; without auth, it keeps what the service has.
 	updateService(ctx context.Context, s swarm.Service, spec swarm.ServiceSpec, auth string) error
 	removeService(ctx context.Context, id string) error
 	// tasks are those of these services, past ones included; without an ID, those of all services that should run.
@@ -53,6 +53,9 @@ type event struct {
 	task          string // whose container has started or died
 	started       bool   // and nothing but Swarm's own word is missing for it to be running
 }
+
+// authOfPrevious is the auth of an update to a service's previous spec: what its image was pulled with.
+const authOfPrevious = "previous"
 
 // errOutOfSequence is of an update of what somebody else has changed since it was read.
 var errOutOfSequence = errors.New("changed meanwhile")
@@ -150,10 +153,12 @@ func (d *docker) createService(ctx context.Context, spec swarm.ServiceSpec, auth
 }
 
 func (d *docker) updateService(ctx context.Context, s swarm.Service, spec swarm.ServiceSpec, auth string) error {
+	o := swarm.ServiceUpdateOptions{EncodedRegistryAuth: auth, RegistryAuthFrom: swarm.RegistryAuthFromSpec}
+	if auth == authOfPrevious {
+		o = swarm.ServiceUpdateOptions{RegistryAuthFrom: swarm.RegistryAuthFromPreviousSpec}
+	}
 	return call(ctx, writeTimeout, func(ctx context.Context) error {
-		_, err := d.client.ServiceUpdate(ctx, s.ID, s.Version, spec, swarm.ServiceUpdateOptions{
-			EncodedRegistryAuth: auth, RegistryAuthFrom: swarm.RegistryAuthFromSpec,
-		})
+		_, err := d.client.ServiceUpdate(ctx, s.ID, s.Version, spec, o)
 		return err
 	})
 }

@@ -19,9 +19,6 @@ import (
 	"github.com/caddy-faas/faas/caddy-faas/faas"
 )
 
-// maxReplicas bounds what one function may be scaled to, against a slip of the keyboard.
-const maxReplicas = 10000
-
 // tries is how often a change is made anew because somebody else made one meanwhile.
 const tries = 10
 
@@ -246,46 +243,6 @@ func (e *Engine) Update(ctx context.Context, fn faas.Function) error {
 			return merge(s.Spec, before, after), auth, nil
 		})
 	})
-}
-
-// Scale sets the number of replicas.
-func (e *Engine) Scale(ctx context.Context, id faas.ID, replicas int) error {
-	if replicas < 0 || replicas > maxReplicas {
-		return fmt.Errorf("scaling %s to %d: %w: want 0 to %d replicas", id, replicas, faas.ErrInvalid, maxReplicas)
-	}
-	_, err := e.adjust(ctx, id, fmt.Sprintf("scaling to %d", replicas), func(int) int { return replicas })
-	return err
-}
-
-// Adjust sets the number of replicas by what it is, as [faas.Adjuster] says.
-func (e *Engine) Adjust(ctx context.Context, id faas.ID, next func(now int) int) (int, error) {
-	return e.adjust(ctx, id, "scaling", next)
-}
-
-func (e *Engine) adjust(ctx context.Context, id faas.ID, doing string, next func(now int) int) (replicas int, err error) {
-	err = e.alone(ctx, id, doing, func() error {
-		return e.change(ctx, id, func(s swarm.Service) (spec swarm.ServiceSpec, auth string, err error) {
-			spec = s.Spec
-			if spec.Mode.ReplicatedJob != nil {
-				return spec, "", fmt.Errorf("%w: it is a job, which has no replicas: run it", faas.ErrInvalid)
-			}
-			if spec.Mode.Replicated == nil {
-				return spec, "", fmt.Errorf("%w: service %s is of mode global: it has one replica on each node", faas.ErrInvalid, spec.Name)
-			}
-			now := uint64(1) // Swarm's own, where a spec says nothing
-			if spec.Mode.Replicated.Replicas != nil {
-				now = *spec.Mode.Replicated.Replicas
-			}
-			replicas = next(int(now))
-			n := uint64(replicas)
-			if spec.Mode.Replicated.Replicas != nil && now == n {
-				return spec, "", errNothing
-			}
-			spec.Mode.Replicated = &swarm.ReplicatedService{Replicas: &n}
-			return spec, "", nil
-		})
-	})
-	return replicas, err
 }
 
 // Remove deletes a function's service; its replicas end in good order.

@@ -33,6 +33,7 @@ type fake struct {
 	silent    bool     // every call waits for its deadline
 	broken    error    // every call fails
 	conflicts int      // so many updates are out of sequence
+	between   func()   // done once after an update
 	version   uint64
 	calls     map[string]int
 	watchers  []chan event
@@ -96,6 +97,9 @@ func (f *fake) createService(ctx context.Context, spec swarm.ServiceSpec, _ stri
 // keep stores a service and what runs of it.
 func (f *fake) keep(s swarm.Service, spec swarm.ServiceSpec) {
 	f.version++
+	if old, ok := f.all[s.ID]; ok {
+		s.PreviousSpec = &old.Spec
+	}
 	s.Spec, s.Version = spec, swarm.Version{Index: f.version}
 	f.all[s.ID] = s
 	f.byTask[s.ID] = nil
@@ -109,6 +113,7 @@ func (f *fake) keep(s swarm.Service, spec swarm.ServiceSpec) {
 func task(s swarm.Service, slot int, state, desired swarm.TaskState, n uint64) swarm.Task {
 	t := swarm.Task{ID: fmt.Sprintf("%s.%d.%d", s.ID, slot, n), ServiceID: s.ID, Slot: slot, NodeID: "n1", DesiredState: desired, Spec: s.Spec.TaskTemplate}
 	t.Status.State = state
+	t.Status.ContainerStatus = &swarm.ContainerStatus{ContainerID: t.ID}
 	t.CreatedAt = time.Unix(int64(n), 0)
 	t.Status.Timestamp = t.CreatedAt
 	a := swarm.NetworkAttachment{Addresses: []string{fmt.Sprintf("10.0.0.%d/24", slot)}}
@@ -147,6 +152,12 @@ func (f *fake) updateService(ctx context.Context, s swarm.Service, spec swarm.Se
 		return faas.ErrNotFound
 	}
 	f.keep(now, spec)
+	if between := f.between; between != nil {
+		f.between = nil
+		f.mu.Unlock()
+		between()
+		f.mu.Lock()
+	}
 	return nil
 }
 

@@ -1,8 +1,12 @@
 package swarm
 
 import (
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/docker/docker/api/types/swarm"
 
 	"github.com/caddy-faas/faas/caddy-faas/faas"
 	"github.com/caddy-faas/faas/caddy-faas/internal/faastest"
@@ -69,10 +73,56 @@ func TestBadUpdate(t *testing.T) {
 				t.Errorf("the reason has become %q", d.Reason)
 			}
 			t.Log(watch.Deployment(fn.ID).Reason)
+			if action == "pause" {
+				if err := r.Scale(background, fn.ID, 2); !errors.Is(err, faas.ErrInvalid) {
+					t.Errorf("scaled, Swarm would go on with the update: %v", err)
+				}
+			}
 			must(t, r.Update(background, fn))
 			watch.Until(t, "the mended version serves", func(now map[faas.ID]faas.Deployment) bool {
 				d := now[fn.ID]
 				return faastest.Ready(d) == 1 && !d.Rolling && d.Reason == "" && d.Replicas[0].ID != first.ID
+			})
+		})
+	}
+}
+
+// The number of replicas that is set while an update fails outlasts it, and so does the earlier version.
+func TestScaleDuringBadUpdate(t *testing.T) {
+	for _, row := range []struct {
+		name   string
+		before int
+		set    []int
+		order  string
+		begun  bool // Swarm has begun with the update
+	}{
+		{"raise", 1, []int{3}, "start-first", true},
+		{"at once", 1, []int{3}, "start-first", false},
+		{"lower", 3, []int{2}, "start-first", true},
+		{"steps", 2, []int{3, 5, 4}, "stop-first", true},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			r := begin(t, new(Provider))
+			watch := faastest.Record(t, r, nil)
+			fn := r.fn(strings.ReplaceAll(row.name, " ", ""), "cat")
+			fn.Labels = map[string]string{faas.LabelHealthcheck: "/fwatchdog -run-healthcheck", faas.LabelMin: fmt.Sprint(row.before), faas.LabelUpdateOrder: row.order}
+			must(t, r.Create(background, fn))
+			watch.UntilReady(t, fn.ID, row.before)
+			bad := fn
+			bad.Process = "no-such-program"
+			must(t, r.Update(background, bad))
+			eventually(t, "the update has begun", func() bool {
+				s, err := r.find(background, fn.ID)
+				must(t, err)
+				return !row.begun || s.UpdateStatus != nil && s.UpdateStatus.State == swarm.UpdateStateUpdating
+			})
+			for _, n := range row.set {
+				must(t, r.Scale(background, fn.ID, n))
+			}
+			n := row.set[len(row.set)-1]
+			watch.Until(t, "the earlier version serves", func(now map[faas.ID]faas.Deployment) bool {
+				d := now[fn.ID]
+				return d.Desired == n && faastest.Ready(d) == n && !d.Rolling && d.Process == "cat" && strings.Contains(d.Reason, "rollback")
 			})
 		})
 	}
