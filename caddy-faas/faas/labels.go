@@ -105,7 +105,7 @@ const (
 	LabelCompletions = "faas.job.completions"
 	// LabelParallelism is how many of them run at a time. Default: 1.
 	LabelParallelism = "faas.job.parallelism"
-	// LabelRetries is how many times a process of a job that has failed is run again. Default: 0.
+	// LabelRetries is how many times a process of a job that has failed is run again, at most 100. Default: 0.
 	LabelRetries = "faas.job.retries"
 )
 

@@ -17,6 +17,9 @@ import (
 
 var _ faas.Runner = (*Engine)(nil)
 
+// maxRetries bounds how often what fails is run again in one run of a job.
+const maxRetries = 100
+
 // asJob makes the service of a function that of a job: its command takes the place of the watchdog, which would serve for ever.
 func (o *options) asJob(s *swarm.ServiceSpec, fn faas.Function) (err error) {
 	if command := fn.Command(); command != "" {
@@ -32,17 +35,32 @@ func (o *options) asJob(s *swarm.ServiceSpec, fn faas.Function) (err error) {
 	if err != nil {
 		return err
 	}
-	retries, err := label(fn, faas.LabelRetries, number, 0)
-	if err != nil {
+	if s.TaskTemplate.RestartPolicy, err = o.retries(fn); err != nil {
 		return err
 	}
 	s.Mode = swarm.ServiceMode{ReplicatedJob: &swarm.ReplicatedJob{MaxConcurrent: &parallel, TotalCompletions: &completions}}
-	s.TaskTemplate.RestartPolicy = &swarm.RestartPolicy{Condition: swarm.RestartPolicyConditionNone, Delay: &o.restartDelay}
-	if retries > 0 { // to Swarm 0 attempts are any number
-		s.TaskTemplate.RestartPolicy.Condition, s.TaskTemplate.RestartPolicy.MaxAttempts = swarm.RestartPolicyConditionOnFailure, &retries
-	}
 	s.UpdateConfig, s.RollbackConfig = nil, nil // no job may have one
 	return nil
+}
+
+// retries is what becomes of a job's process that fails.
+func (o *options) retries(fn faas.Function) (*swarm.RestartPolicy, error) {
+	n, err := label(fn, faas.LabelRetries, number, 0)
+	switch {
+	case err != nil:
+		return nil, err
+	case n > maxRetries:
+		return nil, fmt.Errorf("label %s: %d: want at most %d", faas.LabelRetries, n, maxRetries)
+	case n == 0: // to Swarm 0 attempts are any number
+		return &swarm.RestartPolicy{Condition: swarm.RestartPolicyConditionNone, Delay: &o.restartDelay}, nil
+	}
+	return &swarm.RestartPolicy{Condition: swarm.RestartPolicyConditionOnFailure, Delay: &o.restartDelay, MaxAttempts: &n}, nil
+}
+
+// endless tells of jobs that Swarm tries again until they succeed, as it does by default.
+func endless(s *swarm.ServiceSpec) bool {
+	p := s.TaskTemplate.RestartPolicy
+	return p == nil || p.Condition != swarm.RestartPolicyConditionNone && (p.MaxAttempts == nil || *p.MaxAttempts == 0)
 }
 
 func positive(text string) (uint64, error) {
@@ -122,6 +140,11 @@ func (e *Engine) again(ctx context.Context, s swarm.Service, id faas.ID, wanted 
 	if err != nil {
 		return spec, "", err
 	}
+	if endless(&spec) {
+		if spec.TaskTemplate.RestartPolicy, err = o.retries(st.fn); err != nil {
+			return spec, "", fmt.Errorf("%w: %w", faas.ErrInvalid, err)
+		}
+	}
 	c, mode := *spec.TaskTemplate.ContainerSpec, *spec.Mode.ReplicatedJob
 	c.Secrets = replaced(c.Secrets, nil, refs, secretFile)
 	n := uint64(wanted)
@@ -141,8 +164,11 @@ func (e *Engine) again(ctx context.Context, s swarm.Service, id faas.ID, wanted 
 // jobDeployment is how a job looks: nobody can call it.
 func (s *state) jobDeployment(v view) faas.Deployment {
 	d := faas.Deployment{Function: s.fn, Created: s.service.CreatedAt, Job: s.job()}
-	if !d.Job.Ended.IsZero() && d.Job.Done < d.Job.Completions {
-		d.Reason = d.Job.Failure
+	switch j := d.Job; {
+	case !j.Ended.IsZero() && j.Done < j.Completions:
+		d.Reason = j.Failure
+	case j.Failed > 0 && j.Ended.IsZero() && endless(&s.service.Spec):
+		d.Reason = "it is tried until it succeeds, since its service's restart policy has no limit (deployed again, it has one): " + j.Failure
 	}
 	for i := range s.tasks {
 		if t := &s.tasks[i]; v.old && d.Reason == "" && s.ofRun(t) && !over(t) && t.Status.Err != "" {
@@ -220,12 +246,12 @@ const gap = 10 * time.Second
 
 // givenUp tells that Swarm starts nothing in the place of what has failed. Of many failures of one slot it keeps the last few only.
 func (s *state) givenUp(failures map[int]uint64, last *swarm.Task) bool {
-	p := s.service.Spec.TaskTemplate.RestartPolicy
-	if p != nil && p.Condition == swarm.RestartPolicyConditionNone {
-		return true
-	}
-	if p == nil || p.MaxAttempts == nil || *p.MaxAttempts == 0 {
+	if endless(&s.service.Spec) {
 		return false
+	}
+	p := s.service.Spec.TaskTemplate.RestartPolicy
+	if p.Condition == swarm.RestartPolicyConditionNone {
+		return true
 	}
 	for _, n := range failures {
 		if n > *p.MaxAttempts {

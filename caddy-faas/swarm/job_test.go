@@ -67,15 +67,59 @@ func TestJobRetries(t *testing.T) {
 	})
 }
 
+// A job that Docker's own client made is tried for ever, and says so; deployed or run again, it has a limit.
+func TestEndlessJob(t *testing.T) {
+	e := begin(t, &Provider{})
+	watch := faastest.Record(t, e, nil)
+	fn := e.fn("endless", "false")
+	_, err := dockerCLI("service", "create", "--detach", "--name", fn.Name, "--network", run, "--mode", "replicated-job", "--restart-delay", "100ms",
+		"--label", labelFunction+"="+fn.Name, image, "false")
+	must(t, err)
+	watch.Until(t, "it has failed and says that this has no end", func(now map[faas.ID]faas.Deployment) bool {
+		d := now[fn.ID]
+		return d.Job != nil && d.Job.Failed > 0 && strings.Contains(d.Reason, "until it succeeds") && strings.Contains(d.Reason, "exit (1)")
+	})
+	ended := func(iteration int) {
+		t.Helper()
+		watch.Until(t, fmt.Sprintf("run %d has ended", iteration), func(now map[faas.ID]faas.Deployment) bool {
+			j := now[fn.ID].Job
+			return j != nil && j.Iteration == iteration && j.Failed == 1 && !j.Ended.IsZero()
+		})
+	}
+	fn.Labels = map[string]string{faas.LabelJob: "true"}
+	must(t, e.Update(background, fn))
+	ended(2)
+	_, err = dockerCLI("service", "update", "--detach", "--restart-condition", "any", "--entrypoint", "true", fn.Name)
+	must(t, err)
+	watch.Until(t, "run 3 is done", func(now map[faas.ID]faas.Deployment) bool {
+		j := now[fn.ID].Job
+		return j != nil && j.Iteration == 3 && j.Done == 1
+	})
+	must(t, e.Run(background, fn.ID, 0))
+	watch.Until(t, "run 4 is done", func(now map[faas.ID]faas.Deployment) bool {
+		j := now[fn.ID].Job
+		return j != nil && j.Iteration == 4 && j.Done == 1
+	})
+	if got := cli(t, "service", "inspect", fn.Name, "--format", "{{.Spec.TaskTemplate.RestartPolicy.Condition}}"); got != "none" {
+		t.Errorf("run again, its restart policy is %q", got)
+	}
+}
+
 func TestSpecOfJob(t *testing.T) {
 	for what, row := range map[string]struct{ label, value, want string }{
 		"completions": {faas.LabelCompletions, "0", faas.LabelCompletions}, "parallelism": {faas.LabelParallelism, "many", faas.LabelParallelism}, "retries": {faas.LabelRetries, "-1", faas.LabelRetries},
+		"too many retries": {faas.LabelRetries, "101", "at most 100"},
 	} {
 		fn := plain
 		fn.Labels = map[string]string{faas.LabelJob: "true", row.label: row.value}
 		if _, err := new(options).spec(fn, nil); !errors.Is(err, faas.ErrInvalid) || !strings.Contains(err.Error(), row.want) {
 			t.Errorf("%s: %v", what, err)
 		}
+	}
+	fn := plain
+	fn.Annotations = map[string]string{faas.LabelJob: "true"}
+	if spec, err := new(options).spec(fn, nil); err != nil || spec.Mode.ReplicatedJob != nil {
+		t.Errorf("an annotation makes no job, here or elsewhere: %+v, %v", spec.Mode, err)
 	}
 	four := uint64(4)
 	s := &swarm.ServiceSpec{Mode: swarm.ServiceMode{ReplicatedJob: &swarm.ReplicatedJob{MaxConcurrent: &four}}}

@@ -33,7 +33,9 @@ func merge(now, before, after swarm.ServiceSpec) swarm.ServiceSpec {
 	t.Resources = mergeResources(t.Resources, was.Resources, will.Resources)
 	if now.Mode.ReplicatedJob != nil {
 		next.Mode = after.Mode // a run may have had other numbers
-		change(&t.RestartPolicy, was.RestartPolicy, will.RestartPolicy)
+		if change(&t.RestartPolicy, was.RestartPolicy, will.RestartPolicy); endless(&now) {
+			t.RestartPolicy = will.RestartPolicy
+		}
 	}
 	next.TaskTemplate = t
 	change(&next.UpdateConfig, before.UpdateConfig, after.UpdateConfig)

@@ -109,8 +109,7 @@ func (o *options) build(fn faas.Function, secrets []*swarm.SecretReference) (s s
 	}
 	s.Labels = withIdentity(s.Labels, fn.ID)
 	s.Labels[labelRecord] = string(record)
-	job, err := label(fn, faas.LabelJob, boolean, nil)
-	if err == nil && job != nil && *job {
+	if fn.IsJob() {
 		err = o.asJob(&s, fn)
 	}
 	return s, err
