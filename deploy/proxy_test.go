@@ -55,7 +55,7 @@ func TestSocketProxy(t *testing.T) {
 	eventually(t, "the proxy serves", func() bool { status, _ := ask("GET", "/_ping"); return status == 200 })
 	for _, path := range []string{
 		"/v1.41/services?status=true", "/v1.41/services/abc", "/v1.41/services/abc/logs?follow=1", "/v1.41/tasks", "/v1.41/tasks/abc", "/v1.41/nodes",
-		"/v1.41/networks/functions?scope=swarm", "/v1.41/secrets", "/v1.41/events", "/version", "/info",
+		"/v1.41/networks/functions?scope=swarm", "/v1.41/secrets", "/v1.41/events", "/version", "/info", "/v1.41/containers/0123abcd/stats?stream=0&one-shot=1",
 	} {
 		if status, body := ask("GET", path); status != 200 || body != "engine" {
 			t.Errorf("GET %s: %d %s", path, status, body)
@@ -63,7 +63,7 @@ func TestSocketProxy(t *testing.T) {
 	}
 	for _, call := range []string{
 		"POST /v1.41/services/create", "POST /v1.41/services/abc/update?version=1", "DELETE /v1.41/services/abc", "POST /v1.41/secrets/create", "POST /v1.41/services",
-		"GET /v1.41/containers/json", "GET /v1.41/containers/abc/archive?path=/", "GET /v1.41/services/abc%2Fupdate", "GET /v1.41/configs", "GET /v1.41/secrets/abc",
+		"GET /v1.41/containers/json", "GET /v1.41/containers/0123abcd/json", "GET /v1.41/containers/0123abcd/statsx", "GET /v1.41/containers/abc/archive?path=/", "GET /v1.41/services/abc%2Fupdate", "GET /v1.41/configs", "GET /v1.41/secrets/abc",
 		"POST /v1.41/containers/create", "PUT /v1.41/services/abc", "GET /", "GET /v1.41/services/../containers/json", "POST /_ping",
 	} {
 		method, path, _ := strings.Cut(call, " ")

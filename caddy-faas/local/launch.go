@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/caddy-faas/faas/caddy-faas/faas"
+	"github.com/caddy-faas/faas/caddy-faas/internal/meter"
 )
 
 // launch starts a function's process in a slot.
@@ -99,7 +100,7 @@ func (e *Engine) launch(f *function, rec record, slot int) (*running, error) {
 func (e *Engine) newRunning(f *function) *running {
 	id := make([]byte, 8)
 	rand.Read(id)
-	p := &running{meter: meter{at: time.Now()}, e: e, f: f, id: hex.EncodeToString(id), alone: e.iso.pid, spoke: make(chan struct{}, 1), fell: make(chan struct{}, 1), exited: make(chan struct{})}
+	p := &running{meter: meter.NewCPU(time.Now()), e: e, f: f, id: hex.EncodeToString(id), alone: e.iso.pid, spoke: make(chan struct{}, 1), fell: make(chan struct{}, 1), exited: make(chan struct{})}
 	p.dir, p.tmp = filepath.Join(e.run, p.id), filepath.Join(e.dir, "tmp", p.id)
 	p.socket, p.mark = filepath.Join(p.dir, "s"), p.tmp
 	return p

@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
@@ -306,20 +305,6 @@ func TestUsage(t *testing.T) {
 	})
 	if _, err := r.Usage(background, faas.ID{Name: "none", Namespace: "n"}); !errors.Is(err, faas.ErrNotFound) {
 		t.Errorf("%v", err)
-	}
-}
-
-// Whoever asks soon after somebody else gets the same answer, of an idle function too.
-func TestMeter(t *testing.T) {
-	began := time.Now()
-	m := meter{at: began}
-	for _, tt := range []struct {
-		after, cpu time.Duration
-		want       float64
-	}{{500, 0, 0}, {501, 10, 0}, {1500, 10, 10}, {1501, 500, 10}, {2500, 510, 500}} {
-		if got := m.average(began.Add(tt.after*time.Millisecond), tt.cpu*time.Millisecond); got != tt.want {
-			t.Errorf("after %d ms: %v, want %v", tt.after, got, tt.want)
-		}
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/caddy-faas/faas/caddy-faas/faas"
+	"github.com/caddy-faas/faas/caddy-faas/internal/meter"
 )
 
 // running is one watchdog process.
@@ -32,7 +33,7 @@ type running struct {
 	cmd    *exec.Cmd
 	group  *cgroup // nil: none
 	limits limits
-	meter  meter
+	meter  *meter.CPU
 	parent *os.File // the watchdog ends, and all that it started, once this is closed
 	output *os.File
 

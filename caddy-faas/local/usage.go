@@ -7,14 +7,10 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/caddy-faas/faas/caddy-faas/faas"
 )
-
-// usageWindow is the least time that a CPU usage is averaged over: the kernel counts in hundredths of a second.
-const usageWindow = time.Second
 
 var _ faas.Meter = (*Engine)(nil)
 
@@ -36,7 +32,7 @@ func (e *Engine) Usage(ctx context.Context, id faas.ID) (faas.Usage, error) {
 		if !ok {
 			continue
 		}
-		sum.CPU += p.meter.average(time.Now(), cpu)
+		sum.CPU += p.meter.Average(time.Now(), cpu)
 		sum.Memory += float64(memory)
 	}
 	return sum, nil
@@ -72,27 +68,6 @@ func (p *running) consumed(table *processTable) (cpu time.Duration, memory uint6
 		}
 	}
 	return cpu, memory, len(*table) > 0
-}
-
-// A meter averages the CPU usage of one process.
-type meter struct {
-	mu   sync.Mutex
-	at   time.Time     // when it was read last, at first the process's start
-	cpu  time.Duration // what was read then
-	read bool          // since the start
-	last float64
-}
-
-// average is the CPU usage since the last call, in thousandths of a core; a call that comes too soon gets the last answer.
-func (m *meter) average(now time.Time, cpu time.Duration) float64 {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	span := now.Sub(m.at)
-	if span >= usageWindow || !m.read && span > 0 {
-		m.last = 1000 * float64(max(0, cpu-m.cpu)) / float64(span)
-		m.at, m.cpu, m.read = now, cpu, true
-	}
-	return m.last
 }
 
 // A processTable is what /proc knows; empty where there is none.

@@ -3,6 +3,7 @@ package swarm
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -43,6 +44,10 @@ type cluster interface {
 	events(ctx context.Context) (<-chan event, <-chan error)
 	// logs is the stream of a service's lines, with details and timestamps; framed, unless the service has a terminal.
 	logs(ctx context.Context, service string, q faas.LogQuery) (io.ReadCloser, error)
+	// node is the ID of the node that the engine is.
+	node(ctx context.Context) (id string, err error)
+	// consumed is what a container of the engine has used of the CPU so far, and uses of memory.
+	consumed(ctx context.Context, container string) (cpu time.Duration, memory uint64, err error)
 	ping(ctx context.Context) error
 	io.Closer
 }
@@ -299,6 +304,30 @@ func (d *docker) logs(ctx context.Context, service string, q faas.LogQuery) (io.
 		return nil, cmp.Or(ctx.Err(), translate(err))
 	}
 	return r, nil
+}
+
+func (d *docker) node(ctx context.Context) (id string, err error) {
+	err = call(ctx, readTimeout, func(ctx context.Context) error {
+		info, err := d.client.Info(ctx)
+		id = info.Swarm.NodeID
+		return err
+	})
+	return id, err
+}
+
+func (d *docker) consumed(ctx context.Context, id string) (cpu time.Duration, memory uint64, err error) {
+	var s container.StatsResponse
+	err = call(ctx, readTimeout, func(ctx context.Context) error {
+		r, err := d.client.ContainerStatsOneShot(ctx, id)
+		if err != nil {
+			return err
+		}
+		defer r.Body.Close()
+		return json.NewDecoder(r.Body).Decode(&s)
+	})
+	// Without the cache of files that nobody needs now, as docker stats counts it: by control groups v1 or v2.
+	idle := cmp.Or(s.MemoryStats.Stats["total_inactive_file"], s.MemoryStats.Stats["inactive_file"])
+	return time.Duration(s.CPUStats.CPUUsage.TotalUsage), s.MemoryStats.Usage - min(idle, s.MemoryStats.Usage), err
 }
 
 // ping makes the manager read its store, which an engine that left the swarm or lost the quorum can't.

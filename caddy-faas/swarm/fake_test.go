@@ -61,6 +61,14 @@ func (f *fake) enter(ctx context.Context, name string, limit time.Duration) erro
 	})
 }
 
+func (f *fake) node(ctx context.Context) (string, error) {
+	return "n1", f.enter(ctx, "node", readTimeout)
+}
+
+func (f *fake) consumed(ctx context.Context, _ string) (time.Duration, uint64, error) {
+	return time.Second, 1 << 20, f.enter(ctx, "consumed", readTimeout)
+}
+
 func (f *fake) services(ctx context.Context, ids ...string) (some []swarm.Service, err error) {
 	err = f.enter(ctx, "services", readTimeout)
 	f.mu.Lock()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/docker/docker/api/types/swarm"
 
@@ -49,6 +50,7 @@ type row struct {
 	losses map[string]*loss // by task
 	doubts time.Time        // when it was last read because somebody doubted it
 	starts map[string]bool  // tasks whose containers are known to run, before Swarm tells so
+	usage  consumption
 }
 
 func newTable(log *zap.Logger) *table {
@@ -159,7 +161,7 @@ func (t *table) put(r *reading, s swarm.Service) {
 		if r.full {
 			since = now.Add(-calm) // who knows when it was made
 		}
-		old = &row{since: since, gone: make(chan struct{}), probes: map[string]*probe{}, losses: map[string]*loss{}, starts: map[string]bool{}}
+		old = &row{since: since, gone: make(chan struct{}), probes: map[string]*probe{}, losses: map[string]*loss{}, starts: map[string]bool{}, usage: consumption{lock: semaphore.NewWeighted(1)}}
 		t.rows[s.ID] = old
 		t.claims[next.id] = append(t.claims[next.id], old)
 		old.state = next
