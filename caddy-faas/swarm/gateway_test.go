@@ -27,6 +27,7 @@ const gatewayFile = `{
 	faas {
 		provider swarm {
 			network NETWORK
+			OPTIONS
 		}
 		data /tmp/faas
 		scale {
@@ -58,41 +59,43 @@ const gatewayFile = `{
 // A gateway is Caddy in a container on the functions' network: replicas can't be reached from elsewhere.
 type gateway struct {
 	t         *testing.T
+	dir       string   // in the container it is /gateway/etc
 	on        []string // how Docker's client finds the engine
 	container string
 	url       string
 	client    *http.Client
 }
 
-// beginGateway runs a gateway until the test ends.
-func beginGateway(t *testing.T) *gateway {
+// beginGateway runs a gateway until the test ends, with these options of the provider.
+func beginGateway(t *testing.T, options ...string) *gateway {
 	t.Helper()
 	needDocker(t)
 	t.Cleanup(tidy)
-	g := newGateway(t, "/var/run/docker.sock", run)
+	g := newGateway(t, "/var/run/docker.sock", run, options...)
 	g.url = "http://" + strings.Fields(cli(t, "port", g.container, "8080/tcp"))[0]
 	g.serves()
 	return g
 }
 
 // newGateway starts a gateway by the engine at a socket. It is the test binary, with the host's libraries: the race detector needs them.
-func newGateway(t *testing.T, socket, network string) *gateway {
+func newGateway(t *testing.T, socket, network string, options ...string) *gateway {
 	t.Helper()
 	self, err := os.Executable()
 	must(t, err)
 	dir := t.TempDir()
-	file := filepath.Join(dir, "Caddyfile")
-	must(t, os.WriteFile(file, []byte(strings.ReplaceAll(gatewayFile, "NETWORK", network)), 0o644))
+	file := strings.NewReplacer("NETWORK", network, "OPTIONS", strings.Join(options, "\n")).Replace(gatewayFile)
+	must(t, os.WriteFile(filepath.Join(dir, "Caddyfile"), []byte(file), 0o644))
+	must(t, os.WriteFile(filepath.Join(dir, "config.json"), []byte(login("registry.example.com", "none")), 0o644))
 	args := []string{"run", "--detach", "--network", network, "--publish", "8080", "--env", asCaddy + "=1",
 		"--env", "XDG_CONFIG_HOME=/tmp", "--env", "XDG_DATA_HOME=/tmp", "--env", "HOME=/tmp",
-		"--volume", self + ":/gateway/caddy:ro", "--volume", file + ":/gateway/Caddyfile:ro", "--volume", socket + ":/var/run/docker.sock"}
+		"--volume", self + ":/gateway/caddy:ro", "--volume", dir + ":/gateway/etc:ro", "--volume", socket + ":/var/run/docker.sock"}
 	for _, lib := range []string{"/lib", "/lib64", "/usr/lib"} {
 		if _, err := os.Stat(lib); err == nil {
 			args = append(args, "--volume", lib+":"+lib+":ro")
 		}
 	}
-	g := &gateway{t: t, on: []string{"--host", "unix://" + socket}, client: httpClient}
-	g.container = g.docker(append(args, image, "/gateway/caddy", "run", "--config", "/gateway/Caddyfile")...)
+	g := &gateway{t: t, dir: dir, on: []string{"--host", "unix://" + socket}, client: httpClient}
+	g.container = g.docker(append(args, image, "/gateway/caddy", "run", "--config", "/gateway/etc/Caddyfile")...)
 	t.Cleanup(func() {
 		if t.Failed() {
 			log, _ := dockerCLI(append(g.on, "logs", "--tail", "60", g.container)...)
@@ -125,7 +128,7 @@ func (g *gateway) serves() {
 // reload loads the gateway's configuration anew.
 func (g *gateway) reload() {
 	g.t.Helper()
-	g.docker("exec", g.container, "/gateway/caddy", "reload", "--force", "--config", "/gateway/Caddyfile")
+	g.docker("exec", g.container, "/gateway/caddy", "reload", "--force", "--config", "/gateway/etc/Caddyfile")
 }
 
 // call sends one request; it fails the test unless the answer has the status.
