@@ -18,8 +18,10 @@ type Others interface {
 // function, but only its owner lowers it, and only while the sight is whole: a
 // swarm that falls apart has too many replicas, not too few.
 type Sight struct {
-	Owner string // the gateway that lowers the function; "" for this one
-	Whole bool   // every gateway that there is has told lately
+	Owner  string // the gateway that lowers the function; "" for this one
+	Whole  bool   // every gateway that there is has told lately
+	Others int    // how many other gateways there are
+	Place  int    // how many of them come before this one, in an order that all agree on
 }
 
 // A Report is how a function stands at one gateway.

@@ -158,6 +158,11 @@ func (p *Peers) Ask(id faas.ID, told func(string, Report)) Sight {
 			told(one.gateway, r)
 		}
 	}
+	for _, name := range names[1:] {
+		if sight.Others++; name < p.self {
+			sight.Place++
+		}
+	}
 	if sight.Owner = Owner(id, names); sight.Owner == p.self {
 		sight.Owner = ""
 	}

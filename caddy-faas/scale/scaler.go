@@ -258,6 +258,7 @@ func (f *scaled) sample(now int64) {
 	}
 	f.others.ask(f.registry.others.Load(), f.id, time.Duration(now-f.looked))
 	f.load = f.own.plus(f.others.sum)
+	f.divide()
 }
 
 // desired is how many replicas there should be as far as the engine knows, or will in a moment.

@@ -3,7 +3,6 @@ package scale
 import (
 	"cmp"
 	"container/list"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -33,6 +32,7 @@ type Target struct {
 	poked   atomic.Bool                 // the scaler will look at it at once
 	rate    atomic.Uint64               // math.Float64bits of invocations a second
 	service atomic.Int64                // ns that an invocation takes inside a replica; 0: not known
+	part    atomic.Pointer[part]        // of the slots; nil: all
 	startup mean                        // how long a replica takes to become ready
 	why     atomic.Pointer[explanation] // of the last change
 
@@ -112,8 +112,8 @@ func (t *Target) publish(d faas.Deployment) *snapshot {
 		}
 	}
 	s.up = len(s.ready)
+	slices.SortFunc(s.ready, func(a, b *replica) int { return cmp.Compare(a.slot, b.slot) })
 	if n := t.goal.narrowed; n != none && n < s.up {
-		slices.SortFunc(s.ready, func(a, b *replica) int { return cmp.Compare(a.slot, b.slot) })
 		s.ready = s.ready[:n]
 	}
 	s.follow(old)
@@ -221,40 +221,6 @@ func (t *Target) narrow(n int) {
 	t.goal.narrowed = n
 	t.publish(t.now.Load().Deployment)
 	t.dispatchLocked()
-}
-
-// pick takes a slot of the ready replica with the fewest leases, or returns
-// nil. It starts at a random one, so that equals share the load.
-func (t *Target) pick() *replica {
-	s := t.now.Load()
-	n := len(s.ready)
-	if n == 0 {
-		return nil
-	}
-	first, now := 0, t.registry.clock()
-	if n > 1 {
-		first = rand.IntN(n)
-	}
-	for {
-		var best *replica
-		var least int64
-		for i := range n {
-			r := s.ready[(first+i)%n]
-			if until := r.ejected.Load(); until != 0 && until > now {
-				continue
-			}
-			if leases := r.inFlight.Load(); best == nil || leases < least {
-				best, least = r, leases
-			}
-		}
-		switch {
-		case best == nil || s.limit > 0 && least >= s.limit:
-			return nil
-		case best.inFlight.CompareAndSwap(least, least+1):
-			t.inFlight.Add(1)
-			return best
-		}
-	}
 }
 
 // release gives a slot back.
