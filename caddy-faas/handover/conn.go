@@ -20,6 +20,7 @@ type conn struct {
 	stash   []byte // to be read before what comes from the socket
 	between bool   // no request is under way, and all that the server has read of the next one is in early
 	early   []byte // at most one byte
+	rest    string // of the preface, if all that was read of the request is its beginning
 	pinned  bool   // HTTP/2, or hijacked: never goes over
 	handed  bool   // it came from another server
 	told    bool   // the server tells what becomes of it
@@ -113,9 +114,10 @@ func (c *conn) read(b []byte, asked int) {
 	case len(b) == 0:
 	case c.between:
 		c.between, c.handed, c.early = false, false, nil
-		if c.pinned = bytes.HasPrefix(b, preface) || bytes.HasPrefix(preface, b); c.pinned {
-			c.comes(false) // net/http tells of no HTTP/2 request
-		}
+		c.rest = preface
+		c.compare(b)
+	case len(c.rest) > 0:
+		c.compare(b)
 	case asked == 1:
 		// net/http reads a single byte in the background while a handler runs, to
 		// notice a client that goes away. A client that has the whole answer may
@@ -125,7 +127,18 @@ func (c *conn) read(b []byte, asked int) {
 }
 
 // preface is how an HTTP/2 connection begins.
-var preface = []byte("PRI")
+const preface = "PRI"
+
+// compare pins an HTTP/2 connection; b is what was read of its beginning next.
+func (c *conn) compare(b []byte) {
+	n := min(len(b), len(c.rest))
+	if string(b[:n]) != c.rest[:n] {
+		c.rest = ""
+	} else if c.rest = c.rest[n:]; c.rest == "" {
+		c.pinned = true
+		c.comes(false) // net/http tells of no HTTP/2 request
+	}
+}
 
 // idle tells that an answer is complete.
 func (c *conn) idle() {

@@ -340,7 +340,7 @@ func TestEarlyRequestGoesOver(t *testing.T) {
 	if got := answer(t, r); got != "one" {
 		t.Fatalf("answer %q", got)
 	}
-	serve(t, one.Addr, named("two"))
+	two := serve(t, one.Addr, named("two"))
 	down := make(chan struct{})
 	go func() { shutdown(t, one); close(down) }()
 	io.WriteString(c, request)
@@ -358,6 +358,9 @@ func TestEarlyRequestGoesOver(t *testing.T) {
 		t.Errorf("second answer %q", got)
 	}
 	<-down
+	serve(t, one.Addr, named("three")) // that byte begins HTTP/2's preface, too
+	shutdown(t, two)
+	until(t, c, r, "three")
 }
 
 // Pipelined requests are in net/http's buffer, where nobody can fetch them: such
