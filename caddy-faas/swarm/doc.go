@@ -15,5 +15,6 @@
 // after its node has died the task goes on "running" though it should be "shutdown"; so both states count. Between a task's
 // desired state changing and its SIGTERM there are about three seconds, because Swarm first takes its name off the network:
 // a poll every 50 ms stops the requests to it in time. A second update of what somebody else has changed
-// fails with "update out of sequence". There are no events of tasks.
+// fails with "update out of sequence". There are no events of tasks. A rollback is to the spec before the last one, even
+// if the last one only changed the number of replicas (scale.go).
 package swarm
