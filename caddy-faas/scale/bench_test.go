@@ -95,6 +95,6 @@ func BenchmarkCompareScaler(b *testing.B) {
 	b.ReportMetric(bench.Ratio(beside, alone), "beside/alone")
 	b.ReportMetric(each, "B/idle-function")
 	if each > 1024 || bench.Median(beside) > 5000 {
-		b.Error("want at most 1,024 bytes for an idle function, and 5 µs a second for one in use")
+		b.Errorf("%.0f bytes for an idle function, %.0f ns a second for one in use; want 1,024 and 5,000 at most", each, bench.Median(beside))
 	}
 }
