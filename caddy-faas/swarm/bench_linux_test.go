@@ -216,7 +216,7 @@ func BenchmarkCompareColdStart(b *testing.B) {
 		})
 		service = s.find(name)
 	}
-	rounds := 15
+	rounds := 11
 	if testing.Short() {
 		rounds = 2
 	}
