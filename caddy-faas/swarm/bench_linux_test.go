@@ -136,6 +136,7 @@ func (s *site) serve(name, image string, args ...string) {
 	s.b.Helper()
 	cli(s.b, append(append([]string{"service", "create", "--detach", "--name", name, "--network", run, "--endpoint-mode", "dnsrr", "--no-resolve-image",
 		"--replicas", "0", "--label", labelFunction + "=" + name, "--label", "faas.scale.auto=false"}, args...), image)...)
+	s.b.Cleanup(func() { dockerCLI("service", "rm", name) }) // before its image
 }
 
 // find is the service of a name.
