@@ -29,6 +29,7 @@ func init() { caddy.RegisterModule(shared{}) }
 // keeps, so that several gateways have the same one.
 type shared struct {
 	Addr string `json:"addr,omitempty"` // of the server, and of all replicas
+	Type string `json:"type,omitempty"` // what the load is measured by
 }
 
 func (shared) CaddyModule() caddy.ModuleInfo {
@@ -37,7 +38,7 @@ func (shared) CaddyModule() caddy.ModuleInfo {
 
 func (s *shared) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next()
-	if !d.AllArgs(&s.Addr) {
+	if !d.AllArgs(&s.Addr, &s.Type) {
 		return d.ArgErr()
 	}
 	return nil
@@ -46,14 +47,14 @@ func (s *shared) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 func (s *shared) Identity(faas.Settings) string { return s.Addr }
 
 func (s *shared) Open(faas.Settings, *zap.Logger) faas.Provider {
-	return &sharedEngine{&faastest.Memory{Addr: func(faas.ID, int) string { return s.Addr }}, s.Addr}
+	return &sharedEngine{&faastest.Memory{Addr: func(faas.ID, int) string { return s.Addr }}, s.Addr, s.Type}
 }
 
 func (s *shared) Apply(context.Context, faas.Provider, faas.Settings) error { return nil }
 
 type sharedEngine struct {
 	*faastest.Memory
-	addr string
+	addr, load string
 }
 
 // present asks the server for the number of replicas once it is not that many, after it was changed if it is still from.
@@ -70,7 +71,10 @@ func (e *sharedEngine) present(ctx context.Context, query url.Values) (n int, er
 }
 
 func (e *sharedEngine) Watch(ctx context.Context, sink faas.Sink) error {
-	f0 := faas.Function{ID: faas.ParseID("f0"), Labels: map[string]string{faas.LabelConcurrency: "1", faas.LabelType: scale.Backlog, faas.LabelTarget: "1", faas.LabelProportion: "1", faas.LabelDownWindow: "1s", faas.LabelMax: "50"}}
+	f0 := faas.Function{ID: faas.ParseID("f0"), Labels: map[string]string{faas.LabelTarget: "1", faas.LabelDownWindow: "1s", faas.LabelMax: "50"}}
+	if e.load == scale.Backlog {
+		f0.Labels[faas.LabelType], f0.Labels[faas.LabelConcurrency], f0.Labels[faas.LabelProportion], f0.Labels[faas.LabelQueueTimeout] = e.load, "1", "1", "5m"
+	}
 	if err := e.Create(ctx, f0); err != nil {
 		return err
 	}
@@ -167,7 +171,7 @@ func (s *sharedServer) end(wait func()) {
 }
 
 // threeGateways are processes that have one engine and know each other.
-func threeGateways(t *testing.T) (*sharedServer, []*gateway, []string) {
+func threeGateways(t *testing.T, load string) (*sharedServer, []*gateway, []string) {
 	s := &sharedServer{n: 1, release: make(chan struct{})}
 	s.changed = sync.NewCond(&s.mu)
 	server := httptest.NewServer(s)
@@ -179,7 +183,7 @@ func threeGateways(t *testing.T) (*sharedServer, []*gateway, []string) {
 		g := newGateway(t, map[string]string{"secret": strings.Repeat("s", minPeerSecret) + "\n", "Caddyfile": `{
 	admin unix/DATA/admin.sock|0600
 	faas {
-		provider shared ` + strings.TrimPrefix(server.URL, "http://") + `
+		provider shared ` + strings.TrimPrefix(server.URL, "http://") + " " + load + `
 		data DATA
 		scale {
 			peers ` + peers + `
@@ -227,7 +231,7 @@ func hold(t *testing.T, all []*gateway, n int) (wait func()) {
 // Three processes scale a function as one would: by the load of all, whoever owns it, comes or goes.
 func TestThreeGateways(t *testing.T) {
 	t.Parallel()
-	s, all, _ := threeGateways(t)
+	s, all, _ := threeGateways(t, scale.Capacity)
 	wait := hold(t, all, 3)
 	eventually(t, "there is a replica for each of nine requests", func() bool { return s.replicas() == 9 })
 	s.end(wait)
@@ -277,7 +281,7 @@ func (g *gateway) gatewaysThat(t *testing.T, state string) (n int) {
 // A gateway tells those only that know the secret, and is told nothing by others; a reload may change it.
 func TestPeerSecret(t *testing.T) {
 	t.Parallel()
-	s, all, ports := threeGateways(t)
+	s, all, ports := threeGateways(t, scale.Capacity)
 	site := "http://127.0.0.1:" + ports[0] + "/"
 	right := []byte(strings.Repeat("s", minPeerSecret))
 	for _, tt := range []struct {
