@@ -60,7 +60,8 @@ func (s crampedSink) Set(d faas.Deployment) {
 }
 
 // execHandler is as the plugin github.com/mholt/caddy-events-exec is, so that
-// what README.md says of it can be tried: it runs a command with placeholders in its arguments.
+// what README.md says of it can be tried: it runs a command with placeholders
+// in its arguments, in the background, as long as the event's context lasts.
 type execHandler struct {
 	Command string   `json:"command,omitempty"`
 	Args    []string `json:"args,omitempty"`
@@ -88,7 +89,8 @@ func (h *execHandler) Handle(ctx context.Context, _ caddy.Event) error {
 	for _, arg := range h.Args {
 		args = append(args, repl.ReplaceAll(arg, ""))
 	}
-	return exec.CommandContext(ctx, h.Command, args...).Run()
+	go exec.CommandContext(ctx, h.Command, args...).Run()
+	return nil
 }
 
 // Subscribers of Caddy's events hear once that functions lack room, that they no longer do, and of nodes without work.
