@@ -249,7 +249,7 @@ type listener struct {
 	accepted chan accepted
 	closed   chan struct{}
 	leave    sync.Once
-	coming   atomic.Int64 // connections that are coming
+	coming   atomic.Int64 // requests that have begun to come, of which no handler knows yet
 }
 
 type accepted struct {
