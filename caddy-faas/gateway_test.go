@@ -17,7 +17,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -364,17 +363,32 @@ func (g *gateway) watchdogs(t *testing.T) []int {
 	return pids
 }
 
-// lastPort begins anywhere, as other packages' tests may run beside these.
-var lastPort atomic.Uint32
-
-func init() { lastPort.Store(rand.Uint32N(20_000)) }
+// ports are those that this run of the tests has claimed, by listening on the one before them:
+// two gateways that share a port share its connections.
+var ports struct {
+	sync.Mutex
+	next, end int
+	claims    []net.Listener
+}
 
 // freePort is a port that no other test gets, below those that the kernel gives to connections:
 // else one of these could have it before it is listened on, or while a gateway restarts.
 func freePort(t testing.TB) string {
 	t.Helper()
+	ports.Lock()
+	defer ports.Unlock()
 	for range 1000 {
-		port := fmt.Sprint(10_000 + lastPort.Add(1)%20_000)
+		if ports.next == ports.end {
+			first := 10_000 + 100*rand.IntN(200)
+			l, err := net.Listen("tcp", ":"+strconv.Itoa(first))
+			if err != nil {
+				continue
+			}
+			ports.claims = append(ports.claims, l)
+			ports.next, ports.end = first+1, first+100
+		}
+		port := strconv.Itoa(ports.next)
+		ports.next++
 		if l, err := net.Listen("tcp", ":"+port); err == nil {
 			l.Close()
 			return port
