@@ -1,6 +1,9 @@
 package scale
 
-import "math/rand/v2"
+import (
+	"math"
+	"math/rand/v2"
+)
 
 // A part is how many slots of a function's replicas this gateway may take while others have requests for it.
 type part struct {
@@ -36,29 +39,28 @@ func (t *Target) pick() *replica {
 	if n == 0 {
 		return nil
 	}
-	first, now := 0, t.registry.clock()
+	first, part, now := 0, int64(math.MaxInt64), t.registry.clock()
 	if p := t.part.Load(); p != nil && s.limit > 0 {
-		if t.inFlight.Load() >= p.of(s.limit*int64(n)) {
-			return nil
-		}
-		first = int(p.place) * n / int(p.gateways)
+		first, part = int(p.place)*n/int(p.gateways), p.of(s.limit*int64(n))
 	} else if n > 1 {
 		first = rand.IntN(n)
 	}
 	for {
 		var best *replica
-		var least int64
+		var least, taken int64
 		for i := range n {
 			r := s.ready[(first+i)%n]
+			leases := r.inFlight.Load()
+			taken += leases
 			if until := r.ejected.Load(); until != 0 && until > now {
 				continue
 			}
-			if leases := r.inFlight.Load(); best == nil || leases < least {
+			if best == nil || leases < least {
 				best, least = r, leases
 			}
 		}
 		switch {
-		case best == nil || s.limit > 0 && least >= s.limit:
+		case best == nil || s.limit > 0 && least >= s.limit || taken >= part:
 			return nil
 		case best.inFlight.CompareAndSwap(least, least+1):
 			t.inFlight.Add(1)

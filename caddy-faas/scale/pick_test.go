@@ -2,6 +2,7 @@ package scale
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/caddy-faas/faas/caddy-faas/faas"
@@ -56,5 +57,37 @@ func TestGatewaysShareSlots(t *testing.T) {
 			t.Errorf("one alone has %d requests in replicas, want 12", got)
 		}
 		stop["c"]()
+	})
+}
+
+// one is a second gateway that has nothing to do.
+type one struct{}
+
+func (one) Ask(faas.ID, func(string, Report)) Sight { return Sight{Whole: true, Others: 1} }
+
+// What still is inside replicas that have been replaced takes no slot of those that are there now.
+func TestLeavingTakeNoSlots(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deployment(2, map[string]string{faas.LabelConcurrency: "1", faas.LabelMin: "2"})
+		reg, target := setUp(t, new(raiser), d)
+		reg.Heed(one{})
+		defer mustInvoke(t, target).End()
+		defer mustInvoke(t, target).End()
+		time.Sleep(3 * time.Second) // the scaler knows of both gateways
+		for i := range d.Replicas {
+			d.Replicas[i].ID += " replaced"
+		}
+		reg.Set(d)
+		for range 2 {
+			i, err := target.Invoke(t.Context(), time.Second)
+			if err != nil {
+				t.Errorf("two new replicas have nothing to do: %v", err)
+			}
+			defer i.End()
+		}
+		if i, err := target.Invoke(t.Context(), time.Second); err == nil {
+			t.Error("a third request is in two replicas that take one each")
+			i.End()
+		}
 	})
 }
