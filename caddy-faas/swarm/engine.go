@@ -33,6 +33,7 @@ type Engine struct {
 	heard   atomic.Int64 // when the engine last answered, in Unix nanoseconds; 0: never
 	seed    maphash.Seed
 	locks   [64]*semaphore.Weighted // changes of one function come one after the other
+	secrets *semaphore.Weighted     // changes of secrets do; held while functions are changed for them
 }
 
 var (
@@ -48,7 +49,7 @@ var (
 
 // newEngine touches nothing outside.
 func newEngine(docker cluster, network string, log *zap.Logger) *Engine {
-	e := &Engine{network: network, docker: docker, log: log, table: newTable(log), seed: maphash.MakeSeed()}
+	e := &Engine{network: network, docker: docker, log: log, table: newTable(log), seed: maphash.MakeSeed(), secrets: semaphore.NewWeighted(1)}
 	for i := range e.locks {
 		e.locks[i] = semaphore.NewWeighted(1)
 	}
@@ -298,14 +299,18 @@ func (e *Engine) change(ctx context.Context, id faas.ID, do func(swarm.Service) 
 
 // alone runs one change of a function at a time.
 func (e *Engine) alone(ctx context.Context, id faas.ID, doing string, do func() error) error {
-	lock := e.locks[maphash.Comparable(e.seed, id)%uint64(len(e.locks))]
+	return locked(ctx, e.locks[maphash.Comparable(e.seed, id)%uint64(len(e.locks))], doing+" "+id.String(), do)
+}
+
+// locked does something while it has a lock. Who has that of secrets may take a function's, not the reverse.
+func locked(ctx context.Context, lock *semaphore.Weighted, doing string, do func() error) error {
 	err := lock.Acquire(ctx, 1)
 	if err == nil {
 		err = do()
 		lock.Release(1)
 	}
 	if err != nil {
-		return fmt.Errorf("%s %s: %w", doing, id, err)
+		return fmt.Errorf("%s: %w", doing, err)
 	}
 	return nil
 }

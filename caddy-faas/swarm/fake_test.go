@@ -28,6 +28,7 @@ type fake struct {
 	mu        sync.Mutex
 	all       map[string]swarm.Service
 	byTask    map[string][]swarm.Task // by service
+	kept      []swarm.Secret
 	machines  []swarm.Node
 	down      []string // nodes
 	silent    bool     // every call waits for its deadline
@@ -219,10 +220,20 @@ func (f *fake) events(context.Context) (<-chan event, <-chan error) {
 
 func (f *fake) ping(ctx context.Context) error { return f.enter(ctx, "ping", readTimeout) }
 
-func (f *fake) secrets(context.Context) ([]swarm.Secret, error) { return nil, nil }
-func (f *fake) createSecret(context.Context, swarm.SecretSpec) (string, error) {
-	return "", errors.ErrUnsupported
+func (f *fake) secrets(context.Context) ([]swarm.Secret, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.kept), nil
 }
+
+func (f *fake) createSecret(_ context.Context, spec swarm.SecretSpec) (string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := swarm.Secret{ID: fmt.Sprint("secret", len(f.kept)), Spec: spec}
+	f.kept = append(f.kept, s)
+	return s.ID, nil
+}
+
 func (f *fake) removeSecret(context.Context, string) error { return errors.ErrUnsupported }
 func (f *fake) logs(context.Context, string, faas.LogQuery) (io.ReadCloser, error) {
 	return nil, errors.ErrUnsupported
