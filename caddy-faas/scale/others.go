@@ -1,6 +1,7 @@
 package scale
 
 import (
+	"maps"
 	"math"
 	"time"
 
@@ -82,7 +83,11 @@ type told struct {
 	last    Report
 	arrived uint64        // not taken in yet
 	over    time.Duration // so long these took to arrive
+	silent  time.Duration // for so long nothing was told
 }
+
+// forgotten is after how long a silent gateway is no longer known: each start of one has a name of its own.
+const forgotten = time.Hour
 
 // take gives what has arrived in so long.
 func (t *told) take(elapsed time.Duration) uint64 {
@@ -98,9 +103,9 @@ func (t *told) take(elapsed time.Duration) uint64 {
 
 func (o *others) owned() bool { return o.Owner == "" }
 
-// narrowed is what the owner lets requests be given to.
+// narrowed is what the owner lets requests be given to, unless it may have ended since it said so.
 func (o *others) narrowed() int {
-	if t := o.told[o.Owner]; t != nil && t.last.Narrowed > 0 {
+	if t := o.told[o.Owner]; o.Whole && t != nil && t.last.Narrowed > 0 {
 		return t.last.Narrowed
 	}
 	return none
@@ -113,6 +118,10 @@ func (o *others) ask(from *Others, id faas.ID, elapsed time.Duration) {
 		o.Sight = Sight{Whole: true}
 		return
 	}
+	maps.DeleteFunc(o.told, func(_ string, t *told) bool {
+		t.silent += elapsed
+		return t.silent > forgotten
+	})
 	o.Sight = (*from).Ask(id, o.add)
 	for _, t := range o.told {
 		o.sum.Arrived += t.take(elapsed)
@@ -138,7 +147,7 @@ func (o *others) add(gateway string, r Report) {
 		o.sum.Completed += r.Completed - last.Completed
 		o.sum.Busy += r.Busy - last.Busy
 	}
-	t.last = r
+	t.last, t.silent = r, 0
 	o.sum.InFlight += bounded(r.InFlight)
 	o.sum.Streams += bounded(r.Streams)
 	o.sum.Queued += bounded(r.Queued)

@@ -86,6 +86,37 @@ func TestSightIsBack(t *testing.T) {
 	})
 }
 
+// A gateway that says nothing any more keeps no replica from getting requests, either.
+func TestSilentOwnerDrainsNothing(t *testing.T) {
+	withGateways(t, func(t *testing.T, e *testEngine, all map[string]*testGateway) {
+		f := e.deploy("f", 5, faas.LabelConcurrency, "1", faas.LabelDownWindow, "10s")
+		owner := Owner(f.id, []string{"a", "b", "c"})
+		other := all[map[string]string{"a": "b", "b": "c", "c": "a"}[owner]].get(f.id)
+		time.Sleep(1500 * time.Millisecond)
+		var held []*Invocation
+		for range 5 {
+			held = append(held, mustInvoke(t, all[owner].get(f.id)))
+		}
+		for _, i := range held {
+			if i.replica.slot == 5 {
+				defer i.End()
+			} else {
+				i.End()
+			}
+		}
+		time.Sleep(15 * time.Second)
+		if n := len(other.now.Load().ready); n == 5 || other.Ready() != 5 {
+			t.Fatalf("requests are given to %d replicas of %d while the owner lowers it", n, other.Ready())
+		}
+		all[owner].is(true, false)
+		all[owner].Registry.Close()
+		time.Sleep(2 * sightFor)
+		if n := len(other.now.Load().ready); n != 5 {
+			t.Errorf("requests are given to %d replicas of 5 while the owner is silent", n)
+		}
+	})
+}
+
 // However many reports come between two looks, the rate is that of the arrivals.
 func TestReportsAreSpread(t *testing.T) {
 	var o others
@@ -120,6 +151,13 @@ func TestReportsAreSpread(t *testing.T) {
 	o.add("other", Report{At: at, InFlight: -5, Queued: 1 << 50})
 	if o.ask(nil, faas.ID{}, time.Hour); o.sum.Arrived != last || o.sum.InFlight != 0 || !o.owned() || !o.Whole {
 		t.Errorf("alone: %+v", o)
+	}
+	for range 3 {
+		var from Others = silentOthers{}
+		o.ask(&from, faas.ID{}, forgotten/2)
+	}
+	if len(o.told) > 0 {
+		t.Errorf("after more than an hour %d silent gateways are known", len(o.told))
 	}
 }
 
