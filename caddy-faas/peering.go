@@ -131,6 +131,9 @@ func (p *peering) look(ctx context.Context, g *group) {
 	slices.Sort(all)
 	all = slices.Compact(all)
 	p.List(all, known)
+	if !known { // those that there were are asked on
+		return
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	maps.DeleteFunc(p.silent, func(addr, _ string) bool {

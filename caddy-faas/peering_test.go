@@ -17,6 +17,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/caddy-faas/faas/caddy-faas/faas"
 	"github.com/caddy-faas/faas/caddy-faas/internal/faastest"
@@ -320,5 +321,21 @@ func TestPeerSecret(t *testing.T) {
 	out, err := all[2].caddy("reload", "--force", "--config", "Caddyfile").CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "secret has 5 bytes, fewer than 16; make one with: openssl rand -hex 32") {
 		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// While a name can't be looked up, what is wrong with the addresses that it had is not logged anew.
+func TestSilentPeerIsLoggedOnce(t *testing.T) {
+	core, log := observer.New(zap.WarnLevel)
+	r := scale.NewRegistry(new(faastest.Memory), zap.NewNop(), func(faas.ID) {})
+	defer r.Close()
+	p := newPeering(r, zap.New(core))
+	for _, peer := range []string{"127.0.0.1:" + freePort(t), ":1", ":2"} { // no name, no address
+		g := &group{peers: []string{peer}}
+		p.look(t.Context(), g)
+		p.askAll(t.Context(), g)
+	}
+	if n := log.FilterMessageSnippet("does not tell").Len(); n != 1 || len(p.Addrs()) != 1 {
+		t.Errorf("logged %d times: %v", n, log.All())
 	}
 }

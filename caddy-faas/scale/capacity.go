@@ -53,7 +53,7 @@ func (l *lack) lasted(now time.Time) time.Duration {
 	return l.over.Sub(l.since)
 }
 
-// NewCapacity returns one that knows nothing.
+// NewCapacityWatch returns one that knows nothing.
 func NewCapacityWatch() *CapacityWatch {
 	return &CapacityWatch{lacks: map[faas.ID]*lack{}, idle: map[string]*lack{}}
 }
