@@ -43,7 +43,7 @@ type CapacityWatch struct {
 type lack struct {
 	faas.Deployment
 	since, over time.Time
-	told        bool
+	due, told   bool // it has lasted; and that was told
 }
 
 func (l *lack) lasted(now time.Time) time.Duration {
@@ -88,11 +88,11 @@ func (c *CapacityWatch) Due(now time.Time, d *Defaults) (all []CapacityEvent) {
 	for id, l := range c.lacks {
 		e := CapacityEvent{ID: id, Function: l.Deployment, Total: total, For: l.lasted(now)}
 		switch over := !l.over.IsZero(); {
-		case e.For < d.PendingAfter && over:
+		case over && !l.due:
 			delete(c.lacks, id)
 			continue
 		case e.For >= d.PendingAfter && !over && !l.told:
-			e.Kind = CapacityPending
+			l.due, e.Kind = true, CapacityPending
 		case over && now.Sub(l.over) >= d.PendingAfter:
 			e.Kind = CapacityCleared
 		default:

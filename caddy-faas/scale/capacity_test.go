@@ -61,6 +61,14 @@ func TestCapacityWatch(t *testing.T) {
 	c.Set(pending("b", 1), at(150))
 	c.Told(over[0])
 	step(151, "pending b 1/1 51s")
+	c.Set(pending("b", 0), at(160))
+	step(170, "cleared b 0/0 1m0s")
+	// Just when it would have been told it is over: then there is nothing to tell.
+	c.Set(pending("a", 1), at(200))
+	step(209)
+	c.Set(pending("a", 0), at(210))
+	step(211)
+	step(300)
 
 	idle := int(defaults.NodeIdle / time.Second)
 	paused, down := node("paused", 0), node("down", 0)
