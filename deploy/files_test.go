@@ -294,3 +294,21 @@ func TestScriptsSayWhatToDo(t *testing.T) {
 		}
 	}
 }
+
+// Copies of secrets that Caddy looks at are gone however that ends.
+func TestCheckedSecretsAreRemoved(t *testing.T) {
+	bin, data, tmp := t.TempDir(), t.TempDir(), t.TempDir()
+	for file, text := range map[string]string{bin + "/docker": "#!/bin/sh\n[ $1 = secret ]", data + "/github.secret": "s3cret"} {
+		if err := os.WriteFile(file, []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check := exec.Command("sh", "-euc", ". ./lib.sh; . ./gateway.sh; image_of() { echo image; }; check_config; echo checked")
+	check.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "TMPDIR="+tmp, "data="+data, "FAAS_CADDYFILE=../Caddyfile")
+	if out, err := check.CombinedOutput(); err == nil || strings.Contains(string(out), "checked") {
+		t.Errorf("with an engine that makes no container: %v %s", err, out)
+	}
+	if left, err := os.ReadDir(tmp); err != nil || len(left) > 0 {
+		t.Errorf("%v %v is left", err, left)
+	}
+}

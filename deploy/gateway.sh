@@ -53,8 +53,9 @@ additions() {
 
 # check_config has Caddy look at the configuration before a gateway that serves ends for it.
 # Of the secrets that only the swarm knows it gets the like.
-check_config() {
+check_config() (
 	dir=$(mktemp -d)
+	trap 'rm -rf "$dir"' EXIT
 	mkdir -p "$dir/etc/caddy/routes" "$dir/run/faas" "$dir/run/secrets"
 	cp "$FAAS_CADDYFILE" "$dir/etc/caddy/Caddyfile"
 	routes | while read -r file; do cp "$file" "$dir/etc/caddy/routes"; done
@@ -68,9 +69,8 @@ check_config() {
 	tar -C "$dir" -cf - . | docker cp - "$container:/"
 	problem=$(docker start -a "$container" 2>&1) && valid=1 || valid=
 	docker rm "$container" >/dev/null
-	rm -r "$dir"
 	[ -n "$valid" ] && return
 	# By the names that the files have here.
 	problem=$(printf '%s\n' "$problem" | sed "s|/run/faas/|${FAAS_DATA:-.faas}/|g; s|/etc/caddy/||g")
 	die "nothing is deployed, since Caddy refuses the configuration: $(printf '%s\n' "$problem" | sed -n 's/.*"level":"error".*"msg":"\(.*\)"}$/\1/p' | grep . || printf '%s' "$problem")"
-}
+)
