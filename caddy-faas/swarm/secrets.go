@@ -195,7 +195,7 @@ func (e *Engine) RemoveSecret(ctx context.Context, s faas.Secret) error {
 
 // secret runs a change of one secret.
 func (e *Engine) secret(ctx context.Context, s faas.Secret, doing string, do func(keptSecret) error) error {
-	return locked(ctx, e.secrets, fmt.Sprintf("%s secret %s", doing, faas.ID{Name: s.Name, Namespace: s.Namespace}), func() error {
+	return locked(ctx, e.secrets, fmt.Sprintf("%s secret %s", doing, s), func() error {
 		ours, _, err := e.keptSecrets(ctx)
 		if err != nil {
 			return err
