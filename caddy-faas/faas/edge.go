@@ -36,6 +36,9 @@ func (f *Function) Edge() (Edge, error) {
 	if e.Auth != "" && !authForm.MatchString(e.Auth) {
 		return e, fmt.Errorf("label %s %q: want none, basic or a scheme such as github", LabelAuth, e.Auth)
 	}
+	if len(e.Secrets) > 0 && f.Labels[LabelAuth] == "" {
+		return e, fmt.Errorf("label %s: want %s too, such as basic: how callers prove that they know the secret", LabelAuthSecret, LabelAuth)
+	}
 	for i, name := range e.Secrets {
 		if err := (Secret{Name: name, Namespace: f.Namespace}).Validate(); err != nil {
 			return e, fmt.Errorf("label %s: %w", LabelAuthSecret, err)

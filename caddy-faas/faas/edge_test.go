@@ -16,6 +16,8 @@ func TestEdge(t *testing.T) {
 		{map[string]string{LabelAuth: "none", LabelMethods: " , ", LabelMaxBody: ""}, Edge{}, ""},
 		{map[string]string{LabelAuth: "github", LabelAuthSecret: "new,old", LabelMethods: "GET, POST", LabelMaxBody: "1Ki"},
 			Edge{Auth: "github", Secrets: []string{"new", "old"}, Methods: []string{"GET", "POST"}, MaxBody: 1024}, ""},
+		{map[string]string{LabelAuth: "none", LabelAuthSecret: "x"}, Edge{Secrets: []string{"x"}}, ""},
+		{map[string]string{LabelAuth: "", LabelAuthSecret: "x"}, Edge{}, LabelAuthSecret},
 		{map[string]string{LabelAuth: "Basic "}, Edge{}, LabelAuth},
 		{map[string]string{LabelAuth: "basic", LabelAuthSecret: "../x"}, Edge{}, LabelAuthSecret},
 		{map[string]string{LabelAuth: "basic", LabelAuthSecret: "x x"}, Edge{}, "twice"},

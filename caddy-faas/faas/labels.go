@@ -47,7 +47,7 @@ const (
 	LabelCanFulfill = "faas.alexa.can_fulfill"
 	// LabelAuth says who may call the function: none, basic, or a scheme of signatures such as github. Default: none.
 	LabelAuth = "faas.auth"
-	// LabelAuthSecret names the secrets for that, of the function's namespace: for basic USER:PASSWORD.
+	// LabelAuthSecret names the secrets for that, of the function's namespace: for basic USER:PASSWORD. Without LabelAuth nobody may call the function.
 	LabelAuthSecret = "faas.auth.secret"
 	// LabelMethods are the methods that may be used, such as "GET POST". Default: all.
 	LabelMethods = "faas.methods"
