@@ -61,6 +61,7 @@ func edgeFunctions() string {
 		"typo":    {"faas.auth: githbu"},
 		"missing": {"faas.auth: basic", "faas.auth.secret: absent"},
 		"bare":    {"faas.auth: github"},
+		"half":    {"faas.auth.secret: gh"},
 		"open":    {"faas.auth: none"},
 	} {
 		program := "cat"
@@ -129,8 +130,9 @@ func TestEdgeByLabels(t *testing.T) {
 		{"labels that are wrong", "POST", "/function/typo", "x", nil, 500, "its reason says why"},
 		{"a secret that is missing", "POST", "/function/missing", "x", login("", ""), 500, "its reason says why"},
 		{"no secret named", "POST", "/function/bare", "x", signed("", "x"), 500, "its reason says why"},
+		{"a secret for nothing", "POST", "/function/half", "x", nil, 500, "its reason says why"},
 	})
-	for name, want := range map[string]string{"wrong": "faas.auth", "typo": `no scheme \"githbu\"`, "missing": "secret absent", "bare": "needs a secret", "open": ""} {
+	for name, want := range map[string]string{"wrong": "faas.auth", "typo": `no scheme \"githbu\"`, "missing": "secret absent", "bare": "needs a secret", "half": "want faas.auth too", "open": ""} {
 		a := g.call(t, "GET", "/system/function/"+name, "")
 		if wrong := strings.Count(a.body, "nobody may call it"); !strings.Contains(a.body, want) || wrong > 1 || (wrong == 1) != (want != "") {
 			t.Errorf("%s: its reason is not once that of its label, %q: %s", name, want, a.body)
@@ -148,12 +150,12 @@ func TestEdgeByLabels(t *testing.T) {
 		}
 	}
 	tooLarge("to be worth a start")
-	for _, name := range []string{"users", "hook", "posts", "small", "skill", "wrong", "typo", "missing", "bare"} {
+	for _, name := range []string{"users", "hook", "posts", "small", "skill", "wrong", "typo", "missing", "bare", "half"} {
 		g.counts(t, fmt.Sprintf(`gateway_function_cold_starts_total{function_name="%s.openfaas-fn"}`, name), 0)
 		g.counts(t, fmt.Sprintf(`gateway_service_count{function_name="%s.openfaas-fn"}`, name), 0)
 	}
 	check([]call{
-		{"a user", "POST", "/function/users", "in", append(login("ada", "love:lace"), "X-Faas-User", "eve", "X_Faas_User", "eve"), 200, "ada () in\n"},
+		{"a user", "POST", "/function/users", "in", append(login("ada", "love:lace"), "X-Faas-User", "eve", "X_Faas_User", "eve", "Connection", "x-faas-user"), 200, "ada () in\n"},
 		{"another user", "POST", "/function/users", "in", login("bob", "x"), 200, "bob () in\n"},
 		{"a method", "PUT", "/function/posts", "in", nil, 200, "in"},
 		{"small enough", "POST", "/function/small", "0123456789", nil, 200, "0123456789"},

@@ -26,8 +26,14 @@ func asVerified(r *http.Request, scheme string) *http.Request {
 	return r.WithContext(context.WithValue(r.Context(), verifiedKey{}, scheme))
 }
 
-// untell removes what only this program can tell from a request of which it has verified nothing.
+// untell removes what only this program can tell from a request of which it has
+// verified nothing, and what would have a proxy remove it, or never see it.
 func untell(r *http.Request) {
+	unname(r.Header)
+	// A function that obeyed would get more requests on the connection, of which nobody here reads a header.
+	if slices.ContainsFunc(r.Header["Upgrade"], func(to string) bool { return strings.Contains(strings.ToLower(to), "h2c") }) {
+		delete(r.Header, "Upgrade")
+	}
 	for _, name := range told {
 		if _, ok := r.Header[name]; ok && verified(r) == "" {
 			delete(r.Header, name)
@@ -36,6 +42,22 @@ func untell(r *http.Request) {
 	for name := range r.Header {
 		if strings.IndexByte(name, '_') >= 0 && slices.Contains(told[:], dashed(name)) {
 			delete(r.Header, name)
+		}
+	}
+}
+
+// unname takes headers by which this program tells something out of Connection:
+// a proxy does not pass on those that are named there, and anybody can name them.
+func unname(h http.Header) {
+	told := func(name string) bool {
+		name = strings.TrimSpace(name)
+		is := func(other string) bool { return strings.EqualFold(name, other) }
+		return slices.ContainsFunc(told[:], is) || slices.ContainsFunc(ours[:], is)
+	}
+	for i, names := range h["Connection"] {
+		all := strings.Split(names, ",")
+		if kept := slices.DeleteFunc(all, told); len(kept) < len(all) {
+			h["Connection"][i] = strings.Join(kept, ",")
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package caddyfaas
 
 import (
+	"fmt"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -32,9 +33,27 @@ func TestForgedHeadersAreRemoved(t *testing.T) {
 		}
 	}
 	r := asVerified(sent(), "github")
+	r.Header["Connection"] = []string{"keep-alive, X-Faas-Event,Upgrade", " x-call-id"}
 	r.Header.Set("X-Faas-Event", "push")
 	if untell(r); r.Header.Get("X-Faas-Event") != "push" {
 		t.Error("what faas_verify tells is removed")
+	}
+	if got := strings.Join(r.Header["Connection"], ";"); got != "keep-alive,Upgrade;" {
+		t.Errorf("Connection: %q, by which a proxy removes what is told", got)
+	}
+}
+
+// An upgrade of the connection to HTTP/2 would carry requests past the gateway.
+func TestNoTunnelForRequests(t *testing.T) {
+	t.Parallel()
+	g := behind(t, func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "upgrade %q, settings %q, call %t", r.Header.Get("Upgrade"), r.Header.Get("HTTP2-Settings"), r.Header.Get("X-Call-Id") != "")
+	})
+	for sent, want := range map[string]string{"h2c": "", "websocket, H2C": "", "websocket": "websocket"} {
+		a := g.call(t, "GET", "/function/f1", "", "Connection", "Upgrade, HTTP2-Settings, x-call-id", "Upgrade", sent, "HTTP2-Settings", "AAMAAABkAAQAAP__")
+		if want := fmt.Sprintf(`upgrade %q, settings "", call true`, want); a.body != want {
+			t.Errorf("%s: the function sees %s, want %s", sent, a.body, want)
+		}
 	}
 }
 
