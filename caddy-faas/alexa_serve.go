@@ -82,6 +82,7 @@ func (h *Handler) invokeCaptured(out *captured, r *http.Request, next caddyhttp.
 		switch e := recover(); e {
 		case nil:
 		case http.ErrAbortHandler:
+			out.header.Del("X-Faas-Reason") // is the function's
 			err = fmt.Errorf("function %s: its answer broke off", t.ID())
 		default:
 			panic(e)
