@@ -95,13 +95,14 @@ func inside(fn faas.Function) bool {
 	return err == nil && filepath.IsLocal(rel)
 }
 
-// steers tells whether a variable says what is executed, to the loader, to common interpreters or to the watchdog.
+// steers tells whether a variable says what is executed, to the loader, to common interpreters and tools or to the watchdog.
 func steers(name string) bool {
 	switch name {
-	case "PATH", "ENV", "IFS", "SHELLOPTS", "fprocess", "function_process", "upstream_url", "http_upstream_url":
+	case "PATH", "ENV", "IFS", "SHELLOPTS", "fprocess", "function_process", "upstream_url", "http_upstream_url",
+		"TAR_OPTIONS", "MAKEFLAGS", "GNUMAKEFLAGS", "RSYNC_RSH", "LESSOPEN", "LESSCLOSE", "PAGER", "MANPAGER", "EDITOR", "VISUAL", "CLASSPATH":
 		return true
 	}
-	for _, prefix := range []string{"LD_", "DYLD_", "BASH_", "PYTHON", "PERL", "RUBY", "NODE_", "JAVA_", "JDK_", "_JAVA"} {
+	for _, prefix := range []string{"LD_", "DYLD_", "GCONV_", "OPENSSL_", "BASH_", "PYTHON", "PERL", "RUBY", "NODE_", "JAVA_", "JDK_", "_JAVA", "PHP", "LUA_", "ERL_", "GIT_"} {
 		if strings.HasPrefix(name, prefix) {
 			return true
 		}
