@@ -196,6 +196,9 @@ func (g *gateway) start(t testing.TB) {
 	go func(c *exec.Cmd) { c.Wait(); close(ended) }(g.cmd)
 	t.Cleanup(func() {
 		g.stop(t, syscall.SIGTERM)
+		if _, race, found := strings.Cut(g.log.String(), "WARNING: DATA RACE"); found {
+			t.Errorf("the gateway has a data race:%.5000s", race)
+		}
 		if t.Failed() {
 			t.Logf("end of the gateway's log:\n%s", g.log.tail(20))
 		}

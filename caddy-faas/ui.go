@@ -38,6 +38,7 @@ func init() {
 // ever. Other paths go to the next handler.
 type UI struct {
 	app      *App
+	engine   *engine
 	stopping chan struct{} // closed when the server that this is in begins to shut down
 }
 
@@ -52,7 +53,7 @@ func (u *UI) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	u.app, u.stopping = app, make(chan struct{})
+	u.app, u.engine, u.stopping = app, app.engine, make(chan struct{})
 	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
 		server.RegisterOnShutdown(func() { close(u.stopping) })
 	}
@@ -90,7 +91,7 @@ func (u *UI) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Ha
 
 // system describes the program to the page.
 func (u *UI) system() *uiSystem {
-	e := u.app.engine
+	e := u.engine
 	release, sha := version()
 	_, full := caddy.Version()
 	_, secrets := e.provider.(faas.SecretStore)
@@ -104,8 +105,8 @@ func (u *UI) system() *uiSystem {
 
 func (u *UI) state(w http.ResponseWriter, r *http.Request) error {
 	// Right after the start the provider may not have told of the functions yet.
-	u.app.engine.registry.Lookup(r.Context(), faas.ID{}, time.Second)
-	changes, _ := u.app.engine.feed.since(position{}, time.Now(), u.system)
+	u.engine.registry.Lookup(r.Context(), faas.ID{}, time.Second)
+	changes, _ := u.engine.feed.since(position{}, time.Now(), u.system)
 	text, err := json.Marshal(changes)
 	if err != nil {
 		return err
@@ -148,7 +149,7 @@ func (u *UI) events(w http.ResponseWriter, r *http.Request) error {
 	for {
 		var c *uiChanges
 		now := time.Now()
-		if c, p = u.app.engine.feed.since(p, now, u.system); c != nil {
+		if c, p = u.engine.feed.since(p, now, u.system); c != nil {
 			text, err := json.Marshal(c)
 			if err != nil {
 				return fmt.Errorf("%w: %w", errAnswered, err)
@@ -187,10 +188,10 @@ type uiHistory struct {
 
 func (u *UI) history(w http.ResponseWriter, r *http.Request) error {
 	id := faas.ParseID(r.URL.Query().Get("function"))
-	if u.app.engine.registry.Lookup(r.Context(), id, defaultWait) == nil {
+	if u.engine.registry.Lookup(r.Context(), id, defaultWait) == nil {
 		return answerError(w, noFunction(id))
 	}
-	points, last := u.app.engine.past.Points(id)
+	points, last := u.engine.past.Points(id)
 	if points == nil {
 		last = history.StepOf(time.Now()) - 1
 	}

@@ -36,8 +36,8 @@ const (
 )
 
 func (u *UI) cluster(w http.ResponseWriter, r *http.Request) error {
-	c := uiCluster{Gateways: u.app.engine.gateways()}
-	if lister, ok := u.app.engine.provider.(faas.NodeLister); ok {
+	c := uiCluster{Gateways: u.engine.gateways()}
+	if lister, ok := u.engine.provider.(faas.NodeLister); ok {
 		var err error
 		if c.Nodes, err = lister.Nodes(r.Context()); err != nil {
 			c.Problem = err.Error()

@@ -28,8 +28,10 @@ const (
 
 	// A function that has rolled maxRolls times in rollWindow for its files' sake
 	// does so every slowRoll only: it may be the one that writes them.
-	maxRolls, rollWindow, slowRoll = 20, time.Minute, 5 * time.Second
+	maxRolls, slowRoll = 20, 5 * time.Second
 )
+
+var rollWindow = time.Minute // longer in a test
 
 // A stackFile is the stack file in force.
 type stackFile struct {
