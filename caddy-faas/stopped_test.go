@@ -2,6 +2,7 @@ package caddyfaas
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"syscall"
@@ -73,12 +74,6 @@ func TestStoppedGateway(t *testing.T) {
 		t.Helper()
 		eventually(t, "it is silent", func() bool { return strings.Count(at.log.String(), "does not tell how functions stand") == 1 })
 	}
-	kept := func(when string, n int) {
-		t.Helper()
-		if got, lowered := s.replicas(), s.lowerings(); got < n || len(lowered) > 0 {
-			t.Fatalf("%s there are %d replicas, want %d at least; lowered: %v", when, got, n, lowered)
-		}
-	}
 
 	wait := hold(t, all, 6)
 	eventually(t, "there are replicas for half of them", func() bool { return s.replicas() >= 9 })
@@ -89,8 +84,9 @@ func TestStoppedGateway(t *testing.T) {
 	raised := 0
 	s.end(func() {
 		third.looks(t, looks)
-		kept("without load, and one stopped,", 9)
-		raised = s.replicas()
+		if raised = s.replicas(); raised < 9 || len(s.lowerings()) > 0 {
+			t.Fatalf("without load, and one stopped, there are %d replicas; lowered: %v", raised, s.lowerings())
+		}
 	})
 	rest := hold(t, []*gateway{third}, 3*raised) // more wait than there are replicas
 	eventually(t, "one that is left raises it", func() bool { return s.replicas() > raised })
@@ -115,7 +111,12 @@ func TestStoppedGateway(t *testing.T) {
 	third.looks(t, looks)
 	signal(owner, syscall.SIGCONT)
 	third.looks(t, looks)
-	kept("after the owner has gone on", 20)
+	for _, l := range append(s.lowerings(), fmt.Sprint("now-", s.replicas())) {
+		// Those that were too many may have gone: some come in excess before a gateway hears of the other's requests.
+		if _, to, _ := strings.Cut(l, "-"); len(to) < 2 || to < "20" {
+			t.Fatalf("after the owner has gone on: %s, of 40 requests", l)
+		}
+	}
 	s.end(wait)
 	eventually(t, "there is one again", func() bool { return s.replicas() == 1 })
 	if !strings.Contains(owner.log.String(), "less load for") {
