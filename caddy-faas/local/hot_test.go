@@ -345,6 +345,8 @@ func TestWatchOff(t *testing.T) {
 	r.provider.Watch = nil
 	must(t, r.apply())
 	watch.UntilReady(t, fn("a", "").ID, 1)
+	write(t, file, "functions:\n  d: {fprocess: cat}\n") // applied at its second look, which is not the first one at f's folder
+	until(t, "it looks", func() bool { return r.find(fn("d", "").ID) != nil })
 	script(t, f.Handler, "run", "echo and number three")
 	until(t, "it rolls", func() bool { return r.find(f.ID).record().Version > 1 })
 }
