@@ -86,7 +86,7 @@ func newGateway(t *testing.T, socket, network string, options ...string) *gatewa
 	file := strings.NewReplacer("NETWORK", network, "OPTIONS", strings.Join(options, "\n")).Replace(gatewayFile)
 	must(t, os.WriteFile(filepath.Join(dir, "Caddyfile"), []byte(file), 0o644))
 	must(t, os.WriteFile(filepath.Join(dir, "config.json"), []byte(login("registry.example.com", "none")), 0o644))
-	args := []string{"run", "--detach", "--network", network, "--publish", "8080", "--env", asCaddy + "=1",
+	args := []string{"create", "--network", network, "--publish", "8080", "--env", asCaddy + "=1",
 		"--env", "XDG_CONFIG_HOME=/tmp", "--env", "XDG_DATA_HOME=/tmp", "--env", "HOME=/tmp",
 		"--volume", self + ":/gateway/caddy:ro", "--volume", dir + ":/gateway/etc:ro", "--volume", socket + ":/var/run/docker.sock"}
 	for _, lib := range []string{"/lib", "/lib64", "/usr/lib"} {
@@ -102,6 +102,13 @@ func newGateway(t *testing.T, socket, network string, options ...string) *gatewa
 			t.Logf("the gateway's log:\n%s", log)
 		}
 		dockerCLI(append(g.on, "rm", "--force", g.container)...)
+	})
+	eventually(t, "the gateway has its network", func() bool { // the engine may still be taking down what an earlier container used
+		_, err := dockerCLI(append(slices.Clone(g.on), "start", g.container)...)
+		if err != nil && !(strings.Contains(err.Error(), "network") && strings.Contains(err.Error(), "not found")) {
+			t.Fatal(err)
+		}
+		return err == nil
 	})
 	return g
 }
