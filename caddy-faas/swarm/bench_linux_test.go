@@ -53,7 +53,7 @@ func beginSite(b *testing.B) *site {
 	s := &site{b: b, docker: client}
 	socket, err := os.Stat("/var/run/docker.sock")
 	must(b, err)
-	s.gateway = s.caddy(s.image("gateway", "../cmd/caddy"), strings.ReplaceAll(gatewayFile, "NETWORK", run),
+	s.gateway = s.caddy(s.image("gateway", "../cmd/caddy"), strings.NewReplacer("NETWORK", run, "OPTIONS", "").Replace(gatewayFile),
 		"--group-add", fmt.Sprint(socket.Sys().(*syscall.Stat_t).Gid), "--volume", "/var/run/docker.sock:/var/run/docker.sock")
 	s.client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(_ context.Context, network, addr string) (net.Conn, error) {
 		return s.gateway.dial(network, addr)
