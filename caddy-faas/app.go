@@ -177,7 +177,6 @@ func (a *App) Cleanup() error {
 		return nil
 	}
 	_, err := engines.Delete(a.key)
-	a.engine = nil
 	return err
 }
 
