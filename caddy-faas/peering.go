@@ -26,8 +26,6 @@ import (
 )
 
 const (
-	// peerEvery is how often gateways are asked while functions are in use here.
-	peerEvery = 500 * time.Millisecond
 	// peerTimeout bounds one answer, and one look-up of a name.
 	peerTimeout = time.Second
 	// peersEvery is how often names are looked up.
@@ -87,25 +85,12 @@ func (p *peering) configure(g *group) {
 // run asks the others until the context ends.
 func (p *peering) run(ctx context.Context) {
 	defer p.client.CloseIdleConnections()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-p.Asked():
-		}
-		begun := time.Now()
+	p.Run(ctx, p.registry, func() {
 		if g := p.group.Load(); g != nil && len(g.peers) > 0 {
 			p.look(ctx, g)
 			p.askAll(ctx, g)
 		}
-		rest := time.NewTimer(peerEvery - time.Since(begun))
-		select {
-		case <-ctx.Done():
-			rest.Stop()
-			return
-		case <-rest.C:
-		}
-	}
+	})
 }
 
 // look finds out at which addresses there are gateways, from time to time.

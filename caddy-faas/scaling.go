@@ -45,7 +45,8 @@ type Scaling struct {
 	AlertFor caddy.Duration `json:"alert_for,omitempty"`
 	// Starting is how many replicas may be starting at once because of load, at first: it adapts. Default: 8.
 	Starting *int `json:"starting,omitempty"`
-	// Writes is how many changes a second the engine is asked for because of load. Default: 20.
+	// Writes is how many changes a second the engine is asked for because of load; one in 25 of these may lower a
+	// function, after as many at once. Default: 20 for a swarm, 500 for processes of this machine.
 	Writes *int `json:"writes,omitempty"`
 	// PendingAfter is how long the engine must have had no room for a replica until the event
 	// faas.capacity.pending tells so, and room again until faas.capacity.cleared does. Default: 10s.

@@ -129,6 +129,15 @@ type Adjuster interface {
 	Adjust(ctx context.Context, id ID, next func(now int) int) (int, error)
 }
 
+// A Paced is a Provider that can do with more changes a second, or fewer, than [DefaultPace].
+type Paced interface {
+	// Pace is how many changes a second it is asked for at most because of load, if the configuration says nothing.
+	Pace() int
+}
+
+// DefaultPace is for engines whose managers agree on each change.
+const DefaultPace = 20
+
 // An Aging is a Provider that goes on with what its engine told it last, while the engine is silent.
 type Aging interface {
 	// Age is how long ago the engine last answered; false if it never has.

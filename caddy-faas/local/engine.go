@@ -69,6 +69,7 @@ var (
 	_ faas.Watcher  = (*Engine)(nil)
 	_ faas.Logger   = (*Engine)(nil)
 	_ faas.Guard    = (*Engine)(nil)
+	_ faas.Paced    = (*Engine)(nil)
 	_ io.Closer     = (*Engine)(nil)
 
 	_ faas.SecretStore = (*Engine)(nil)
@@ -84,6 +85,12 @@ func newEngine(data string, log *zap.Logger) *Engine {
 		functions: map[faas.ID]*function{}, removed: map[faas.ID]record{}, leaving: map[*function]bool{},
 	}
 }
+
+// pace is how many processes a second may start or end because of load: more take longer than they are worth waiting for.
+const pace = 500
+
+// Pace is of [faas.Paced].
+func (e *Engine) Pace() int { return pace }
 
 // options are those in force.
 func (e *Engine) options() options { return e.opt.Load().(options) }

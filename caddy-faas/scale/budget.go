@@ -5,40 +5,40 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // A budget bounds what the engine is asked for because of load: an engine that
 // starts many replicas at once starts each of them later, and those that need
 // one most wait for those that need a further one.
 type budget struct {
-	limit  int     // starts at once
-	first  int     // what limit began with, as it is configured; 0: not begun
-	stable int     // starts that have ended since limit was last changed
-	recent float64 // s that starts take of late
-	usual  float64 // s that they take when the engine has nothing else to do
-	tokens float64 // calls that may be made now
-	at     int64   // clock of tokens
+	limit  int           // starts at once
+	first  int           // what limit began with, as it is configured; 0: not begun
+	stable int           // starts that have ended since limit was last changed
+	recent float64       // s that starts take of late
+	usual  float64       // s that they take when the engine has nothing else to do
+	writes *rate.Limiter // calls, up to a quarter of a second's at once
+	lowers *rate.Limiter // those that lower functions, up to a second's calls at once
 }
 
-// write takes leave for one call; perSecond are given, up to a quarter at once.
-func (b *budget) write(now int64, perSecond int) bool {
-	b.refill(now, perSecond)
-	if b.tokens < 1 {
-		return false
+// lowering is how many calls there may be for each that lowers a function: keeping for longer
+// what is not used costs less than waiting for what is not there, and each call is work for an engine's managers.
+const lowering = 25
+
+// allow makes it so many calls a second, and so many of all gateways together that lower functions.
+func (b *budget) allow(now time.Time, writes, gateways int) {
+	if b.writes == nil {
+		b.writes, b.lowers = rate.NewLimiter(0, max(1, writes/4)), rate.NewLimiter(0, writes)
 	}
-	b.tokens--
-	return true
+	b.writes.SetLimitAt(now, rate.Limit(writes))
+	b.writes.SetBurstAt(now, max(1, writes/4))
+	b.lowers.SetLimitAt(now, rate.Limit(writes)/rate.Limit(lowering*gateways))
+	b.lowers.SetBurstAt(now, writes)
 }
 
-func (b *budget) refill(now int64, perSecond int) {
-	rate := float64(max(1, perSecond))
-	most := max(1, rate/4)
-	if b.at == 0 {
-		b.tokens = most
-	}
-	b.tokens = min(most, b.tokens+rate*float64(now-b.at)/float64(time.Second))
-	b.at = now
-}
+// at is what a clock is for limiters.
+func at(clock int64) time.Time { return time.Time{}.Add(time.Duration(clock)) }
 
 // ended takes in how long a start took: a quarter less at once when starts take
 // half as long again as usual, one more when they don't.
@@ -61,18 +61,22 @@ func (b *budget) ended(took time.Duration) {
 // stuckAfter is when a start no longer counts: something other than a busy engine delays it.
 func stuckAfter(start time.Duration) time.Duration { return max(2*time.Second, 3*start) }
 
-// count takes in which of a function's starts have ended.
+// count takes in which of a function's starts have ended, and those that somebody else has asked for.
 func (s *scaler) count(f *scaled, now int64) {
 	if first := max(1, s.registry.defaults.Load().Starting); first != s.budget.first {
 		s.budget.first, s.budget.limit = first, first
 	}
 	left := f.desired() - f.now.up
-	if f.now.Failing || f.now.Pending > 0 || now-latest(f.starts) > int64(callTimeout) {
+	if f.now.Failing || f.now.Pending > 0 || len(f.starts) > 0 && now-f.starts[len(f.starts)-1].asked > int64(callTimeout) {
 		left = 0
 	}
+	for more := f.desired() - f.sought; more > 0 && len(f.starts) < left; more-- {
+		f.starts = append(f.starts, start{asked: now})
+	}
+	f.sought = f.desired()
 	for len(f.starts) > max(0, left) {
-		if f.now.up > f.seen {
-			took := time.Duration(now - f.starts[0])
+		if first := f.starts[0]; f.now.up > f.seen && first.ours {
+			took := time.Duration(now - first.asked)
 			f.startup.add(took)
 			s.registry.startup.add(took)
 			s.budget.ended(took)
@@ -82,11 +86,10 @@ func (s *scaler) count(f *scaled, now int64) {
 	f.seen = f.now.up
 }
 
-func latest(starts []int64) int64 {
-	if len(starts) == 0 {
-		return 0
-	}
-	return starts[len(starts)-1]
+// A start is of a replica that is not ready yet.
+type start struct {
+	asked int64 // clock when it was asked for or, if not ours, seen
+	ours  bool  // asked for by this gateway, because of load
 }
 
 // raise gives the free starts to those that need them most, one after the
@@ -96,8 +99,8 @@ func (s *scaler) raise(now int64) (again int64) {
 	var needy, granted []*scaled
 	for f := range s.busy {
 		f.granted = 0
-		for _, began := range f.starts {
-			if now-began < int64(stuckAfter(f.load.Start)) {
+		for _, one := range f.starts {
+			if now-one.asked < int64(stuckAfter(f.load.Start)) {
 				starting++
 			}
 		}
@@ -105,13 +108,12 @@ func (s *scaler) raise(now int64) (again int64) {
 			needy = append(needy, f)
 		}
 	}
-	defaults := s.registry.defaults.Load()
-	s.budget.refill(now, defaults.Writes)
+	calls := int(s.budget.writes.TokensAt(at(now)))
 	for free := s.budget.limit - starting; free > 0; {
 		var first *scaled
 		var most need
 		for _, f := range needy {
-			if !f.lacks(now) || f.granted == 0 && len(granted) >= int(s.budget.tokens) {
+			if !f.lacks(now) || f.granted == 0 && len(granted) >= calls {
 				continue
 			}
 			if n := f.need(now); first == nil || n.before(most) {
@@ -132,16 +134,16 @@ func (s *scaler) raise(now int64) (again int64) {
 		first.granted++
 	}
 	for _, f := range granted {
-		s.budget.write(now, defaults.Writes)
+		s.budget.writes.AllowN(at(now), 1)
 		f.raised = now
 		f.widen()
 		for range f.granted {
-			f.starts = append(f.starts, now)
+			f.starts = append(f.starts, start{now, true})
 		}
 		s.write(f, f.desired()+f.granted, f.reason(now))
 	}
-	if len(needy) > len(granted) && s.budget.tokens < 1 {
-		again = now + int64(time.Second)/int64(max(1, defaults.Writes))
+	if len(needy) > len(granted) && s.budget.writes.TokensAt(at(now)) < 1 {
+		again = now + int64(float64(time.Second)/float64(s.budget.writes.Limit()))
 	}
 	return again
 }

@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// Three gateways, each with a third of the load, share the replicas' places by what
-// the others had to do half a second ago: few requests come to a full replica, most of
-// them when a burst begins, and requests wait hardly longer than with one gateway.
+// Three gateways, each with a third of the load, do as well as one: they ask each other how functions
+// stand as soon as requests wait, share the replicas' places by that, and count what others have asked the engine for.
+// Few requests come to a replica without a free place, most of them when a burst begins; one that is strict refuses them.
 func TestGoalsOfThreeGateways(t *testing.T) {
 	length := 15 * time.Minute
 	if !full {
@@ -26,23 +26,23 @@ func TestGoalsOfThreeGateways(t *testing.T) {
 		if one.beyond > 0 {
 			t.Errorf("%s: one gateway gives replicas more than they have places for", tr.name)
 		}
-		// Replicas take what each gateway gives them.
-		three := run(3, false)
-		if three.p99 > 1.3*one.p99+0.4 || full && (three.late > 2.2*one.late+1 || 4*three.starts > 5*one.starts+20 || three.over > 1.3*one.over) {
-			t.Errorf("%s: three gateways do worse than one", tr.name)
-		} else if full && three.over < 0.7*one.over { // then each goes by its own load
-			t.Errorf("%s: three gateways have replicas for a part of the load", tr.name)
-		}
-		if 10*three.beyond > three.requests {
-			t.Errorf("%s: three gateways give replicas more than they have places for", tr.name)
-		}
-		// They refuse what is too much.
-		three = run(3, true)
-		if three.p99 > 1.5*one.p99+0.4 || full && three.starts > 2*one.starts {
-			t.Errorf("%s: three gateways wait for full replicas, or start too many", tr.name)
-		}
-		if 5*three.beyond > three.requests {
-			t.Errorf("%s: three gateways have too much refused", tr.name)
+		for _, strict := range []bool{false, true} {
+			three := run(3, strict)
+			if full && (three.p99 > 1.1*one.p99 || three.over > 1.1*one.over || 10*three.starts > 11*one.starts+20) {
+				t.Errorf("%s: three gateways do worse than one by more than a tenth", tr.name)
+			}
+			if three.p99 > 1.5*one.p99+0.4 {
+				t.Errorf("%s: with three gateways requests wait longer", tr.name)
+			}
+			if full && three.over < 0.8*one.over { // then each goes by its own load
+				t.Errorf("%s: three gateways have replicas for a part of the load", tr.name)
+			}
+			if full && tr.name == "onoff" && (three.p99 > 1.2 || three.late > 5) {
+				t.Error("onoff: want p99 at most 1.2 s, and 5% at most later than 1 s, with three gateways as with one")
+			}
+			if 8*three.beyond > three.requests {
+				t.Errorf("%s: three gateways give replicas more than they have places for", tr.name)
+			}
 		}
 	}
 }

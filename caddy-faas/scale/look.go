@@ -41,9 +41,14 @@ func (s *scaler) look(f *scaled, now int64, ticks bool) {
 func (f *scaled) sample(now int64) {
 	if f.writing != nil {
 		select {
-		case err := <-f.writing:
-			if f.writing = nil; err != nil {
+		case w := <-f.writing:
+			if f.writing = nil; w.err != nil {
 				f.retry = now + int64(retryAfter)
+			}
+			if !w.alone { // what start is whose can't be told
+				for i := range f.starts {
+					f.starts[i].ours = false
+				}
 			}
 		default:
 		}

@@ -1,51 +1,71 @@
 package scale
 
-import "time"
+import (
+	"cmp"
+	"slices"
+	"time"
+)
 
 // drainTime is how long replicas that are to go may keep their requests before the
 // engine is told, unless the function's time limit is shorter. The engine lets them end what they do all the same.
 const drainTime = 30 * time.Second
 
-// lower lets a function have fewer replicas. Those that are to go, the highest
+// lowerable tells that a function may have fewer replicas now. Those that are to go, the highest
 // slots, first get no more requests, so that they end those that they have.
-func (s *scaler) lower(f *scaled, now int64) {
+func (s *scaler) lowerable(f *scaled, now int64) bool {
 	if !f.others.owned() { // its owner lowers it, and is helped
-		f.lowerBy = 0
+		f.lowerBy, f.excess = 0, 0
 		f.narrow(f.others.narrowed())
-		return
+		return false
 	}
 	desired := f.desired()
-	least, why := f.least(now)
+	least, _ := f.least(now)
 	if least >= desired || !f.others.Whole || f.others.stay || f.writing != nil || f.goal.asked != none || f.now.Rolling || now < f.retry || now < f.goal.stay {
 		f.widen()
-		return
+		return false
 	}
-	if least > 0 {
-		if f.lowerBy == 0 {
-			wait := drainTime
-			if limit := f.rules.Timeout; limit > 0 {
-				wait = min(wait, limit)
-			}
-			f.lowerBy = now + int64(wait)
+	if f.excess == 0 {
+		f.excess = now
+	}
+	if least == 0 {
+		return true
+	}
+	if f.lowerBy == 0 {
+		wait := drainTime
+		if limit := f.rules.Timeout; limit > 0 {
+			wait = min(wait, limit)
 		}
-		f.narrow(least)
-		busy := int64(0)
-		for _, r := range f.Target.now.Load().narrowing() {
-			busy += r.inFlight.Load()
-		}
-		if busy > 0 && (now < f.lowerBy || f.rules.Protect) {
+		f.lowerBy = now + int64(wait)
+	}
+	f.narrow(least)
+	busy := int64(0)
+	for _, r := range f.Target.now.Load().narrowing() {
+		busy += r.inFlight.Load()
+	}
+	return busy == 0 || now >= f.lowerBy && !f.rules.Protect
+}
+
+// lower asks the engine for fewer replicas of some functions, no more often than it may be asked for
+// that: those first that have had the most too many for the longest.
+func (s *scaler) lower(all []*scaled, now int64) {
+	waste := func(f *scaled) int64 {
+		least, _ := f.least(now)
+		return int64(f.desired()-least) * (now - f.excess + int64(tick))
+	}
+	slices.SortFunc(all, func(a, b *scaled) int { return cmp.Compare(waste(b), waste(a)) })
+	for _, f := range all {
+		if !s.budget.lowers.AllowN(at(now), 1) || !s.budget.writes.AllowN(at(now), 1) {
 			return
 		}
-	}
-	if s.budget.write(now, s.registry.defaults.Load().Writes) {
-		f.lowerBy = 0
+		f.lowerBy, f.excess = 0, 0
+		least, why := f.least(now)
 		s.write(f, least, why)
 	}
 }
 
 // widen gives all replicas requests again.
 func (f *scaled) widen() {
-	f.lowerBy = 0
+	f.lowerBy, f.excess = 0, 0
 	f.narrow(none)
 }
 

@@ -10,6 +10,8 @@ import (
 
 // Others tell of the other gateways that scale the same functions.
 type Others interface {
+	// Self is this gateway's name.
+	Self() string
 	// Ask tells what each other gateway last said of a function, if it did, by a
 	// name that no two gateways ever have. It is called often and does not wait.
 	Ask(id faas.ID, told func(gateway string, r Report)) Sight
@@ -71,6 +73,7 @@ type others struct {
 	Sight
 	told     map[string]*told
 	sum      Sample // its counts never go back, whoever comes and goes
+	before   int    // requests in replicas or waiting at those that come before this one
 	arriving bool   // some were told of just now
 	least    int
 	stay     bool
@@ -113,7 +116,7 @@ func (o *others) narrowed() int {
 
 // ask takes in what the others tell. Without any, everything is this gateway's to do.
 func (o *others) ask(from *Others, id faas.ID, elapsed time.Duration) {
-	o.sum.InFlight, o.sum.Streams, o.sum.Queued, o.sum.Start, o.least, o.stay, o.arriving = 0, 0, 0, 0, 0, false, false
+	o.sum.InFlight, o.sum.Streams, o.sum.Queued, o.sum.Start, o.least, o.before, o.stay, o.arriving = 0, 0, 0, 0, 0, 0, false, false
 	if from == nil {
 		o.Sight = Sight{Whole: true}
 		return
@@ -122,7 +125,13 @@ func (o *others) ask(from *Others, id faas.ID, elapsed time.Duration) {
 		t.silent += elapsed
 		return t.silent > forgotten
 	})
-	o.Sight = (*from).Ask(id, o.add)
+	self := (*from).Self()
+	o.Sight = (*from).Ask(id, func(gateway string, r Report) {
+		o.add(gateway, r)
+		if gateway < self {
+			o.before += bounded(r.InFlight) + bounded(r.Queued)
+		}
+	})
 	for _, t := range o.told {
 		o.sum.Arrived += t.take(elapsed)
 	}
@@ -168,6 +177,16 @@ func (s Sample) plus(o Sample) Sample {
 	s.Queued += o.Queued
 	s.Start = max(s.Start, o.Start)
 	return s
+}
+
+// heard has functions for which requests wait looked at, as the others have told how they stand.
+func (r *Registry) heard() {
+	r.used.Range(func(t, _ any) bool {
+		if t := t.(*Target); t.queued.Load() > 0 {
+			t.attend()
+		}
+		return true
+	})
 }
 
 // stranger is why a number of replicas has changed that this gateway did not ask for.

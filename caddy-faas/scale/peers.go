@@ -1,6 +1,7 @@
 package scale
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"slices"
@@ -12,6 +13,8 @@ import (
 )
 
 const (
+	// askEvery is how often the others are asked while functions are in use here; while requests wait here, askSoon.
+	askEvery, askSoon = 500 * time.Millisecond, 50 * time.Millisecond
 	// sightFor is how old what a gateway has told may be while functions are lowered by it.
 	sightFor = 2 * time.Second
 	// loadFor is how long it counts as load.
@@ -19,7 +22,7 @@ const (
 )
 
 // Peers is what a gateway knows of the others, as somebody finds it out who
-// asks them while [Peers.Asked] says so. They are told apart by their
+// asks them when [Peers.Run] says so. They are told apart by their
 // addresses, and are one if they have one name.
 type Peers struct {
 	self string
@@ -48,8 +51,32 @@ func NewPeers(self string) *Peers {
 // Self is the name of this gateway.
 func (p *Peers) Self() string { return p.self }
 
-// Asked receives when somebody wants to know of the others, who have to be asked then.
-func (p *Peers) Asked() <-chan struct{} { return p.kick }
+// Run calls ask, which asks the others, from time to time while somebody wants to know
+// of them, until the context ends. What they tell is of use to the functions of r at once.
+func (p *Peers) Run(ctx context.Context, r *Registry, ask func()) {
+	rest := time.NewTimer(0)
+	defer rest.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.kick:
+		}
+		begun := time.Now()
+		ask()
+		r.heard()
+		took := time.Since(begun)
+		rest.Reset(max(askSoon, share*took))
+		for resting := true; resting; resting = time.Since(begun) < askEvery && r.queued.Load() == 0 {
+			select {
+			case <-ctx.Done():
+				return
+			case <-rest.C:
+				rest.Reset(askSoon)
+			}
+		}
+	}
+}
 
 // List says at which addresses there are gateways; this one may be among them.
 // Not known means that these were there when that was last known.

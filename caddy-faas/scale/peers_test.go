@@ -96,12 +96,7 @@ func (g *testGateway) Adjust(_ context.Context, id faas.ID, next func(int) int) 
 
 // ask does what the gateway's program does.
 func (g *testGateway) ask(ctx context.Context, all map[string]*testGateway) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-g.Asked():
-		}
+	g.Run(ctx, g.Registry, func() {
 		g.List([]string{"a", "b", "c"}, true)
 		for _, addr := range g.Addrs() {
 			switch silent, ended := all[addr].state(); {
@@ -111,11 +106,7 @@ func (g *testGateway) ask(ctx context.Context, all map[string]*testGateway) {
 				g.Hear(addr, addr, time.Now(), all[addr].Reports())
 			}
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(500 * time.Millisecond):
-		}
-	}
+	})
 }
 
 // withGateways runs a test with three gateways, a, b and c, in fake time.
@@ -305,7 +296,7 @@ func TestAdjust(t *testing.T) {
 			{3, 3, 5, 5}, {6, 3, 5, 6}, {2, 3, 5, 5}, {3, 3, 1, 1}, {6, 3, 1, 6}, {0, 3, 1, 0}, {3, 3, 0, 0}, {4, 3, 0, 4},
 		} {
 			e.hand(f.id, tt.has)
-			if got, err := g.adjust(t.Context(), f.id, tt.was, tt.n); got != tt.want || err != nil {
+			if got, _, err := g.adjust(t.Context(), f.id, tt.was, tt.n); got != tt.want || err != nil {
 				t.Errorf("%+v: %d, %v", tt, got, err)
 			}
 		}

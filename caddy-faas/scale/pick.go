@@ -5,16 +5,30 @@ import (
 	"math/rand/v2"
 )
 
-// A part is how many slots of a function's replicas this gateway may take while others have requests for it.
+// A part says which slots of a function's replicas this gateway may take while others have requests for it.
 type part struct {
 	gateways, place int64 // how many gateways there are, and how many of them come before this one
-	others          int64 // requests that the other ones have, in replicas or waiting
+	others, before  int64 // requests that the other ones have, in replicas or waiting, and those of them that come before this one
 }
 
-// of returns how many of some slots may be taken: what the others leave, and in
-// any case as many as everybody has who takes an equal part.
-func (p *part) of(slots int64) int64 {
-	return max(1, slots*(p.place+1)/p.gateways-slots*p.place/p.gateways, slots-p.others)
+// quota is the slots that may be taken: so many at most, of those from lo up to hi, counted over
+// all replicas in their order; the one at first before others.
+type quota struct{ most, lo, hi, first int64 }
+
+// of divides slots for a gateway that has own requests, in replicas or waiting, one at least. Where all
+// have no more than there are, it takes any that the others leave. Else each has slots by
+// the number of its requests, one at least: those who know the same of each other never have the same ones.
+func (p *part) of(slots, own int64) quota {
+	all := own + p.others
+	if all <= slots {
+		return quota{slots - p.others, 0, slots, slots * p.place / p.gateways}
+	}
+	lo, hi := slots*p.before/all, slots*(p.before+own)/all
+	if lo == hi {
+		lo = min(lo, slots-1)
+		hi = lo + 1
+	}
+	return quota{hi - lo, lo, hi, lo}
 }
 
 // divide takes in what the other gateways have to do.
@@ -24,7 +38,7 @@ func (f *scaled) divide() {
 		f.part.Store(nil)
 		return
 	}
-	f.part.Store(&part{int64(o.Others) + 1, int64(o.Place), int64(o.sum.InFlight + o.sum.Queued)})
+	f.part.Store(&part{int64(o.Others) + 1, int64(o.Place), int64(o.sum.InFlight + o.sum.Queued), int64(o.before)})
 	if f.queued.Load() > 0 {
 		f.dispatch() // it may be more than before
 	}
@@ -39,9 +53,10 @@ func (t *Target) pick() *replica {
 	if n == 0 {
 		return nil
 	}
-	first, part, now := 0, int64(math.MaxInt64), t.registry.clock()
+	first, mine, now := 0, quota{most: math.MaxInt64, hi: math.MaxInt64}, t.registry.clock()
 	if p := t.part.Load(); p != nil && s.limit > 0 {
-		first, part = int(p.place)*n/int(p.gateways), p.of(s.limit*int64(n))
+		mine = p.of(s.limit*int64(n), max(1, t.inFlight.Load()+t.queued.Load()))
+		first = int(mine.first / s.limit)
 	} else if n > 1 {
 		first = rand.IntN(n)
 	}
@@ -49,22 +64,31 @@ func (t *Target) pick() *replica {
 		var best *replica
 		var least, taken int64
 		for i := range n {
-			r := s.ready[(first+i)%n]
+			i = (first + i) % n
+			r := s.ready[i]
 			leases := r.inFlight.Load()
 			taken += leases
 			if until := r.ejected.Load(); until != 0 && until > now {
 				continue
 			}
-			if best == nil || leases < least {
+			if (best == nil || leases < least) && leases < s.room(i, mine) {
 				best, least = r, leases
 			}
 		}
 		switch {
-		case best == nil || s.limit > 0 && least >= s.limit || taken >= part:
+		case best == nil || taken >= mine.most:
 			return nil
 		case best.inFlight.CompareAndSwap(least, least+1):
 			t.inFlight.Add(1)
 			return best
 		}
 	}
+}
+
+// room is how many of a replica's slots are in a quota.
+func (s *snapshot) room(i int, mine quota) int64 {
+	if s.limit == 0 {
+		return math.MaxInt64
+	}
+	return min(mine.hi, s.limit*int64(i+1)) - max(mine.lo, s.limit*int64(i))
 }

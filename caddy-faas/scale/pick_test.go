@@ -1,6 +1,7 @@
 package scale
 
 import (
+	"math"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -9,19 +10,34 @@ import (
 )
 
 func TestPart(t *testing.T) {
-	for _, gateways := range []int64{1, 2, 3, 7} {
-		for slots := range int64(20) {
-			sum := int64(0)
-			for place := range gateways {
-				all, busy := part{gateways, place, 0}, part{gateways, place, 1000}
-				if got := all.of(slots); got != max(1, slots) {
-					t.Errorf("while the others do nothing, %d of %d", got, slots)
+	for _, all := range [][]int64{{7}, {30, 30}, {10, 20, 30}, {1, 100, 1}, {9, 9, 9, 9, 9, 9, 9}} {
+		total := int64(0)
+		for _, own := range all {
+			total += own
+		}
+		for slots := int64(1); slots < total; slots++ {
+			sum, before := int64(0), int64(0)
+			for place, own := range all {
+				p := part{int64(len(all)), int64(place), total - own, before}
+				got := p.of(slots, own)
+				if exact := float64(slots*own) / float64(total); math.Abs(float64(got.most)-max(1, exact)) >= 1 {
+					t.Errorf("one that has %d of %d requests takes %d of %d slots, want %.1f", own, total, got.most, slots, exact)
 				}
-				sum += busy.of(slots)
+				if got.lo < 0 || got.hi > slots || got.hi-got.lo != got.most {
+					t.Errorf("%+v of %d", got, slots)
+				}
+				sum += got.most
+				before += own
 			}
-			if sum != max(slots, gateways) && slots >= gateways || sum > 2*gateways && slots < gateways {
-				t.Errorf("%d gateways that have much to do take %d of %d", gateways, sum, slots)
+			if sum < slots || sum > slots+int64(len(all)) { // each has one at least
+				t.Errorf("gateways with %v requests take %d of %d slots", all, sum, slots)
 			}
+		}
+	}
+	for others := range int64(5) {
+		p := part{2, 1, others, others}
+		if got := p.of(10, 1); got != (quota{10 - others, 0, 10, 5}) {
+			t.Errorf("while the other one has %d requests, %+v of 10 slots", others, got)
 		}
 	}
 }
@@ -63,6 +79,7 @@ func TestGatewaysShareSlots(t *testing.T) {
 // one is a second gateway that has nothing to do.
 type one struct{}
 
+func (one) Self() string                            { return "" }
 func (one) Ask(faas.ID, func(string, Report)) Sight { return Sight{Whole: true, Others: 1} }
 
 // What still is inside replicas that have been replaced takes no slot of those that are there now.

@@ -37,6 +37,8 @@ type Decision struct {
 const (
 	// step is the shortest time over which arrivals become a rate.
 	step = 900 * time.Millisecond
+	// moment is the shortest time over which they do where there are so many that chance can't explain them.
+	moment = 200 * time.Millisecond
 	// Rates follow quickly upwards and less so downwards: weights of the last second.
 	rising, falling = 0.8, 0.5
 	// known is how many invocations must have completed before their service time is relied on.
@@ -113,7 +115,8 @@ func (d *Demand) arrivals(s Sample) float64 {
 	elapsed := s.At - d.at
 	arrived := float64(s.Arrived - d.arrived)
 	if elapsed < step {
-		return max(d.rate, rising*arrived+(1-rising)*d.rate) // so many in less than a second
+		// So many in less than a second, or in a moment, less two standard deviations of what comes by chance.
+		return max(d.rate, rising*arrived+(1-rising)*d.rate, (arrived-2*math.Sqrt(arrived))/max(elapsed, moment).Seconds())
 	}
 	now, weight := arrived/elapsed.Seconds(), falling
 	if now > d.rate {

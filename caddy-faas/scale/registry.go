@@ -27,13 +27,14 @@ type Raiser interface {
 }
 
 // adjust raises or lowers a function from was to n replicas, and returns how many there should be
-// now: if the provider can tell, one that somebody else changes meanwhile is never lowered.
-func (r *Registry) adjust(ctx context.Context, id faas.ID, was, n int) (int, error) {
+// now, and should have been just before: if the provider can tell, one that somebody else changes meanwhile is never lowered.
+func (r *Registry) adjust(ctx context.Context, id faas.ID, was, n int) (has, had int, err error) {
 	a, ok := r.raiser.(faas.Adjuster)
 	if !ok {
-		return n, r.raiser.Scale(ctx, id, n)
+		return n, was, r.raiser.Scale(ctx, id, n)
 	}
-	return a.Adjust(ctx, id, func(now int) int {
+	has, err = a.Adjust(ctx, id, func(now int) int {
+		had = now
 		if n < was && now == was {
 			return n
 		}
@@ -42,6 +43,18 @@ func (r *Registry) adjust(ctx context.Context, id faas.ID, was, n int) (int, err
 		}
 		return max(n, now)
 	})
+	return has, had, err
+}
+
+// pace is how many changes a second the provider is asked for because of load.
+func (r *Registry) pace() int {
+	if n := r.defaults.Load().Writes; n > 0 {
+		return n
+	}
+	if p, ok := r.raiser.(faas.Paced); ok {
+		return max(1, p.Pace())
+	}
+	return faas.DefaultPace
 }
 
 // Registry holds every function that the provider has told of. It is a

@@ -64,7 +64,7 @@ type Defaults struct {
 	// Starting is how many replicas may be starting at once because of load; it
 	// adapts, between 1 and four times as many, to how long starts take.
 	Starting int
-	// Writes is how many changes a second the engine is asked for because of load.
+	// Writes is how many changes a second the engine is asked for because of load; 0: as many as it can do with.
 	Writes int
 	// PendingAfter is how long there must have been no room for a replica, or room again, until it is told; NodeIdle, how long a node must have had none.
 	PendingAfter, NodeIdle time.Duration
@@ -77,7 +77,7 @@ func NewDefaults() Defaults {
 			Auto: true, Min: 1, Max: 20, Type: Capacity, Target: 50, Proportion: 0.7, Window: time.Minute,
 			ZeroAfter: 5 * time.Minute, Depth: 1000, Factor: 10, Resolve: ResolveMin,
 		},
-		AlertFor: time.Minute, QueueTotal: 20_000, Starting: 8, Writes: 20, PendingAfter: 10 * time.Second, NodeIdle: 10 * time.Minute,
+		AlertFor: time.Minute, QueueTotal: 20_000, Starting: 8, PendingAfter: 10 * time.Second, NodeIdle: 10 * time.Minute,
 	}
 }
 

@@ -47,6 +47,7 @@ type scaler struct {
 	busy     map[*scaled]bool // those of them that wait for replicas, or for which requests wait
 	nextTick int64
 	budget   budget
+	gateways int // that scale the same functions
 }
 
 // scaled is what the scaler knows of a function in use.
@@ -62,7 +63,7 @@ type scaled struct {
 	load    Sample // at all of them
 	decided Decision
 	want    int // replicas that it is to be raised to; no more than there are: none is needed
-	writing chan error
+	writing chan written
 	asking  int     // while writing
 	raised  int64   // when it last was
 	due     int64   // when to look at it again because requests wait; 0: at the next tick
@@ -70,18 +71,26 @@ type scaled struct {
 	looked  int64   // when it was last looked at
 	started uint64  // at the last look
 	seen    int     // ready replicas then
+	sought  int     // replicas that there should have been then
 	usedAt  int64   // when it was last in use
 	sighted int64   // when the sight of the others was last whole
 	oldest  int64   // since when the first in the queue waits
+	excess  int64   // since when it has replicas that it may be without; 0: it has none
 	lowerBy int64   // when replicas that are to go have had their time; 0: none are to go
-	starts  []int64 // when the replicas that start were asked for
+	starts  []start // those that have not ended, the oldest first
 	granted int     // starts, in the present round
+}
+
+// written is what came of a call to the engine.
+type written struct {
+	alone bool // nobody else has changed the number meanwhile
+	err   error
 }
 
 func newScaler(r *Registry) *scaler {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &scaler{
-		registry: r, kick: make(chan struct{}, 1), ctx: ctx, cancel: cancel, used: map[*Target]*scaled{}, busy: map[*scaled]bool{},
+		registry: r, kick: make(chan struct{}, 1), ctx: ctx, cancel: cancel, used: map[*Target]*scaled{}, gateways: 1, busy: map[*scaled]bool{},
 		policy: func(t *Target) Policy { return NewDemand(time.Duration(t.service.Load())) },
 	}
 }
@@ -149,6 +158,7 @@ func (s *scaler) pass(now int64) (next int64) {
 	fresh := s.fresh
 	s.fresh = nil
 	s.mu.Unlock()
+	s.budget.allow(at(now), s.registry.pace(), s.gateways)
 	for _, t := range fresh {
 		t.poked.Store(false)
 		f := s.used[t]
@@ -167,12 +177,17 @@ func (s *scaler) pass(now int64) (next int64) {
 	ticks := now >= s.nextTick
 	if ticks {
 		s.nextTick = now + int64(tick)
+		var low []*scaled
 		for _, f := range s.used {
-			if !f.gone.Load() {
-				s.look(f, now, true)
-				s.lower(f, now)
+			if f.gone.Load() {
+				continue
+			}
+			s.look(f, now, true)
+			if s.gateways = f.others.Others + 1; s.lowerable(f, now) {
+				low = append(low, f)
 			}
 		}
+		s.lower(low, now)
 	}
 	next = s.raise(now)
 	if ticks {
@@ -218,7 +233,7 @@ func (s *scaler) leave(f *scaled, now int64) {
 // write asks the engine for n replicas, in the background, and has the function looked at again when it has answered.
 func (s *scaler) write(f *scaled, n int, why string) {
 	was := f.desired()
-	done := make(chan error, 1)
+	done := make(chan written, 1)
 	f.writing, f.asking = done, n
 	f.mu.Lock()
 	f.Target.goal.asked, f.Target.goal.askedAt = n, s.registry.clock()
@@ -232,12 +247,12 @@ func (s *scaler) write(f *scaled, n int, why string) {
 	s.work.Go(func() {
 		ctx, cancel := context.WithTimeout(s.ctx, callTimeout)
 		defer cancel()
-		has, err := s.registry.adjust(ctx, f.id, was, n)
+		has, had, err := s.registry.adjust(ctx, f.id, was, n)
 		if err != nil && !errors.Is(err, faas.ErrNotFound) && s.ctx.Err() == nil {
 			s.registry.log.Error("scaling function failed", zap.Stringer("function", f.id), zap.Int("replicas", n), zap.Error(err))
 		}
 		f.answered(n, has, err)
-		done <- err
+		done <- written{had == was, err}
 		s.poke(f.Target)
 	})
 }

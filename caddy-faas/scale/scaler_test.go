@@ -438,3 +438,36 @@ func heap() uint64 {
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc
 }
+
+// Functions are lowered more slowly than they are raised, those first that have the most replicas too many.
+func TestLoweredSlowly(t *testing.T) {
+	withEngine(t, func(t *testing.T, e *testEngine) {
+		d := NewDefaults()
+		d.Zero, d.ZeroAfter = true, 10*time.Second
+		e.reg.Configure(d)
+		for i := range 40 {
+			e.deploy(fmt.Sprint("f", i), 1)
+		}
+		e.deploy("big", 10, faas.LabelMin, "10")
+		time.Sleep(time.Second / 2) // between the scaler's ticks
+		var calls []string
+		for range 20 {
+			time.Sleep(time.Second)
+			if calls = strings.Fields(e.calls()); len(calls) > 0 {
+				break
+			}
+		}
+		if len(calls) > 5 || !slices.Contains(calls, "big=0") {
+			t.Errorf("lowered at first: %v, want a few, and the one with ten replicas among them", calls)
+		}
+		lowered := len(calls)
+		time.Sleep(10 * time.Second)
+		if lowered += len(strings.Fields(e.calls())); lowered < 25 || lowered > 30 {
+			t.Errorf("%d functions are lowered within 10 s, want 20 and 8 more", lowered)
+		}
+		time.Sleep(30 * time.Second)
+		if lowered += len(strings.Fields(e.calls())); lowered != 41 {
+			t.Errorf("%d of 41 functions are lowered", lowered)
+		}
+	})
+}

@@ -163,4 +163,6 @@ func TestReportsAreSpread(t *testing.T) {
 
 type silentOthers struct{}
 
+func (silentOthers) Self() string { return "" }
+
 func (silentOthers) Ask(faas.ID, func(string, Report)) Sight { return Sight{} }

@@ -217,7 +217,14 @@ func (s *simulation) open(t *testing.T, d Defaults) (end func()) {
 		}
 		p := NewPeers(name)
 		reg.Heed(p)
-		asking.Go(func() { ask(ctx, p, peers) })
+		asking.Go(func() {
+			p.Run(ctx, reg, func() {
+				p.List(slices.Collect(maps.Keys(peers)), true)
+				for _, addr := range p.Addrs() {
+					p.Hear(addr, addr, time.Now(), peers[addr].Reports())
+				}
+			})
+		})
 	}
 	return func() {
 		cancel()
@@ -228,29 +235,11 @@ func (s *simulation) open(t *testing.T, d Defaults) (end func()) {
 	}
 }
 
-// ask does what a gateway's program does: it asks the others while somebody wants to know of them.
-func ask(ctx context.Context, p *Peers, all map[string]*Registry) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-p.Asked():
-		}
-		p.List(slices.Collect(maps.Keys(all)), true)
-		for _, addr := range p.Addrs() {
-			p.Hear(addr, addr, time.Now(), all[addr].Reports())
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(500 * time.Millisecond):
-		}
-	}
-}
-
 // load sends the requests of a trace.
 func (s *simulation) load(t *testing.T, id faas.ID, tr trace, rnd *rand.Rand, all *sync.WaitGroup) {
 	time.Sleep(tr.delay)
 	begin := time.Now()
+	toward := rand.New(rand.NewPCG(s.seed, rnd.Uint64())) // so that the load is the same, however many gateways there are
 	places := float64(s.all[0].get(id).Rules().Concurrency)
 	for {
 		gap := rnd.ExpFloat64() / tr.most
@@ -268,7 +257,7 @@ func (s *simulation) load(t *testing.T, id faas.ID, tr trace, rnd *rand.Rand, al
 		takes := tr.service * math.Exp(tr.sigma*rnd.NormFloat64()-tr.sigma*tr.sigma/2)
 		target := s.all[0].get(id)
 		if s.gateways > 1 {
-			target = s.all[rnd.IntN(s.gateways)].get(id)
+			target = s.all[toward.IntN(s.gateways)].get(id)
 		}
 		all.Go(func() {
 			begin := time.Now()

@@ -17,7 +17,7 @@ import (
 // says that it is full, because others use it as well, for fullness.
 const (
 	ejection = 2 * time.Second
-	fullness = 100 * time.Millisecond
+	fullness = 25 * time.Millisecond
 )
 
 // A Target is one function as requests meet it: what runs, and who waits.
