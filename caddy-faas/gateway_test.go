@@ -53,18 +53,35 @@ func TestMain(m *testing.M) {
 		caddycmd.Main()
 		return
 	}
-	if os.Getenv(asServer) != "" {
-		fmt.Fprintln(os.Stderr, serveStreams())
+	if gate := os.Getenv(asServer); gate != "" {
+		fmt.Fprintln(os.Stderr, serveStreams(gate))
 		os.Exit(1)
 	}
 	os.Exit(runTests(m))
 }
 
-// asServer makes the test binary a function of mode http.
+// asServer makes the test binary a function of mode http, which begins once it can read a line from a file of that name; "1": at once.
 const asServer = "FAAS_TEST_AS_SERVER"
 
-// serveStreams is that function: /events sends the first of two parts, /upgrade echoes.
-func serveStreams() error {
+// serveStreams is that function: /events sends the first of two parts, /upgrade echoes, /count counts the body's bytes.
+func serveStreams(gate string) error {
+	if gate != "1" {
+		f, err := os.Open(gate)
+		if err != nil {
+			return err
+		}
+		if _, err := f.Read(make([]byte, 1)); err != nil {
+			return err
+		}
+		f.Close()
+	}
+	http.HandleFunc("/count", func(w http.ResponseWriter, r *http.Request) {
+		n, err := io.Copy(io.Discard, r.Body)
+		if err != nil {
+			return
+		}
+		fmt.Fprint(w, n, " bytes")
+	})
 	http.HandleFunc("/events", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
 		fmt.Fprint(w, "data: first\n")

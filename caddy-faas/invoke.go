@@ -10,6 +10,7 @@ import (
 	"net/http/httptrace"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -107,6 +108,15 @@ type invocationKey struct{}
 
 // ServeHTTP calls the function that the request means.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	err := h.serve(w, r, next)
+	if err != nil && strings.EqualFold(r.Header.Get("Expect"), "100-continue") {
+		// Caddy wraps the body, by which net/http no longer knows that it was not asked for, and waits for it a minute before it answers.
+		turnAway(w, r)
+	}
+	return err
+}
+
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	if err := method(w, r); err != nil {
 		return err
 	}
