@@ -26,6 +26,8 @@ const (
 	labelSecret  = "faas.secret"  // its name
 	labelNetwork = "faas.network" // whose gateway it belongs to
 	labelVersion = "faas.secret.version"
+	// labelOwn is of the gateways' own secrets, which deploy/up.sh makes.
+	labelOwn = "faas.stack"
 )
 
 var _ faas.SecretStore = (*Engine)(nil)
@@ -46,7 +48,8 @@ func versionOf(s *swarm.Secret) int {
 }
 
 // keptSecrets reads all secrets of this network. others are those that people
-// made with the engine's own tools, by name: functions of the default namespace may name them.
+// made with the engine's own tools, by name: functions of the default namespace may name them, but not what
+// gateways have, such as the admin's password.
 func (e *Engine) keptSecrets(ctx context.Context) (ours map[faas.Secret]keptSecret, others map[string]swarm.Secret, err error) {
 	all, err := e.docker.secrets(ctx)
 	if err != nil {
@@ -56,7 +59,7 @@ func (e *Engine) keptSecrets(ctx context.Context) (ours map[faas.Secret]keptSecr
 	for _, s := range all {
 		l := s.Spec.Labels
 		switch {
-		case l[labelSecret] == "":
+		case l[labelSecret] == "" && l[labelOwn] == "":
 			others[s.Spec.Name] = s
 		case l[labelNetwork] == e.network:
 			name := faas.Secret{Name: l[labelSecret], Namespace: l[labelNamespace]}
