@@ -39,7 +39,12 @@ func askPage(url string, timeout time.Duration) error {
 		Timeout:       timeout,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	resp, err := client.Get(url)
+	req, err := http.NewRequest(http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("User-Agent", "caddy-faas-healthcheck") // by which the Caddyfile keeps it out of the access log
+	resp, err := client.Do(req)
 	if err != nil {
 		return err
 	}

@@ -23,4 +23,11 @@ func TestHealthcheck(t *testing.T) {
 			t.Errorf("%s: %v\n%s\nwant %q", c.args, err, out, c.want)
 		}
 	}
+	// It comes every few seconds: the access log has others' requests, and its own for functions.
+	eventually(t, "requests of functions are logged", func() bool { return strings.Contains(g.log.String(), `"uri":"/function/none"`) })
+	if strings.Contains(g.log.String(), `"uri":"/"`) {
+		t.Error("the health check is in the access log")
+	}
+	g.call(t, "GET", "/", "")
+	eventually(t, "others are logged", func() bool { return strings.Contains(g.log.String(), `"uri":"/"`) })
 }
