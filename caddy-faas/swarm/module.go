@@ -188,7 +188,7 @@ func (p *Provider) Apply(_ context.Context, e faas.Provider, s faas.Settings) er
 		return fmt.Errorf("swarm provider: %w", err)
 	}
 	engine.opt.Store(next)
-	if s.Functions != "" {
+	if _, err := os.Stat(s.Functions); err == nil { // the shipped Caddyfile names one, of which containers have none
 		engine.log.Info("the stack file is not deployed to the swarm by the gateway: use faas-cli deploy or docker stack deploy", zap.String("file", s.Functions))
 	}
 	return nil
