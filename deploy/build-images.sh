@@ -104,7 +104,7 @@ build() {
 		step "building $image:$tag"
 		make_image "$@" >"$work/log" 2>&1 || {
 			cat "$work/log" >&2
-			die "building $image failed"
+			die "building $image failed${registry:+, or pushing it: can this machine reach ${registry%/}, and has it the right to push (docker login)?}"
 		}
 	fi
 	built=$image:$tag

@@ -75,9 +75,16 @@ image_of() {
 
 # check_ports asks the engine, before there is a gateway that has them.
 check_ports() {
+	for name in FAAS_HTTP_PORT FAAS_HTTPS_PORT FAAS_GRAFANA_PORT; do
+		port=$(printenv "$name") || continue
+		case $port in *[!0-9]* | ?????? | 0*) die "$name: $port: want a port, from 1 to 65535" ;; esac
+	done
 	! docker service inspect "${stack}_gateway" >/dev/null 2>&1 || return 0
 	problem=$(docker run --rm -p "${FAAS_HTTP_PORT:-80}:80" -p "${FAAS_HTTPS_PORT:-443}:443" \
-		--entrypoint /usr/bin/caddy "$(image_of caddy-faas/gateway)" version 2>&1 >/dev/null) || taken "$problem"
+		--entrypoint /usr/bin/caddy "$(image_of caddy-faas/gateway)" version 2>&1 >/dev/null) || {
+		taken "$problem"
+		die "the gateway's image $(image_of caddy-faas/gateway) can't be run: $problem"
+	}
 }
 
 # taken ENGINE'S WORDS dies if these say that a port is taken.
