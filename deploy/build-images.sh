@@ -217,6 +217,7 @@ case $registry in localhost:* | 127.*) insecure=--insecure ;; esac
 check
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+signals_exit
 binaries
 ours
 in_go

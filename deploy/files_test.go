@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"go.yaml.in/yaml/v3"
@@ -295,20 +296,44 @@ func TestScriptsSayWhatToDo(t *testing.T) {
 	}
 }
 
-// Copies of secrets that Caddy looks at are gone however that ends.
+// Copies of secrets that Caddy looks at are gone however that ends: the engine makes no container, or takes no files, or somebody loses patience.
 func TestCheckedSecretsAreRemoved(t *testing.T) {
-	bin, data, tmp := t.TempDir(), t.TempDir(), t.TempDir()
-	for file, text := range map[string]string{bin + "/docker": "#!/bin/sh\n[ $1 = secret ]", data + "/github.secret": "s3cret"} {
-		if err := os.WriteFile(file, []byte(text), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	check := exec.Command("sh", "-euc", ". ./lib.sh; . ./gateway.sh; image_of() { echo image; }; check_config; echo checked")
-	check.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "TMPDIR="+tmp, "data="+data, "FAAS_CADDYFILE=../Caddyfile")
-	if out, err := check.CombinedOutput(); err == nil || strings.Contains(string(out), "checked") {
-		t.Errorf("with an engine that makes no container: %v %s", err, out)
-	}
-	if left, err := os.ReadDir(tmp); err != nil || len(left) > 0 {
-		t.Errorf("%v %v is left", err, left)
+	for name, docker := range map[string]string{
+		"no container": `[ "$1" = secret ]`,
+		"no files":     `case $1 in create) echo c1 ;; cp) exit 1 ;; rm) echo removed >>"$REMOVED" ;; esac`,
+		"interrupted":  `case $1 in create) touch "$STARTED"; exec sleep 60 ;; esac`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			bin, data, tmp := t.TempDir(), t.TempDir(), t.TempDir()
+			for file, text := range map[string]string{bin + "/docker": "#!/bin/sh\n" + docker, data + "/github.secret": "s3cret"} {
+				if err := os.WriteFile(file, []byte(text), 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			check := exec.Command("sh", "-euc", ". ./lib.sh; . ./gateway.sh; image_of() { echo image; }; check_config; echo checked")
+			check.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "TMPDIR="+tmp, "data="+data, "FAAS_CADDYFILE=../Caddyfile",
+				"STARTED="+data+"/started", "REMOVED="+data+"/removed")
+			check.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+			var out strings.Builder
+			check.Stdout, check.Stderr = &out, &out
+			if err := check.Start(); err != nil {
+				t.Fatal(err)
+			}
+			if name == "interrupted" {
+				eventually(t, "the engine is asked", func() bool { _, err := os.Stat(data + "/started"); return err == nil })
+				if err := syscall.Kill(-check.Process.Pid, syscall.SIGINT); err != nil {
+					t.Error(err)
+				}
+			}
+			if err := check.Wait(); err == nil || strings.Contains(out.String(), "checked") {
+				t.Errorf("it ends with %v: %s", err, &out)
+			}
+			if left, err := os.ReadDir(tmp); err != nil || len(left) > 0 {
+				t.Errorf("%v %v is left", err, left)
+			}
+			if _, err := os.Stat(data + "/removed"); name == "no files" && err != nil {
+				t.Error("the container is left")
+			}
+		})
 	}
 }

@@ -54,8 +54,9 @@ additions() {
 # check_config has Caddy look at the configuration before a gateway that serves ends for it.
 # Of the secrets that only the swarm knows it gets the like.
 check_config() (
-	dir=$(mktemp -d)
-	trap 'rm -rf "$dir"' EXIT
+	dir=$(mktemp -d) container=
+	trap 'rm -rf "$dir"; [ -z "$container" ] || docker rm -f "$container" >/dev/null' EXIT
+	signals_exit
 	mkdir -p "$dir/etc/caddy/routes" "$dir/run/faas" "$dir/run/secrets"
 	cp "$FAAS_CADDYFILE" "$dir/etc/caddy/Caddyfile"
 	routes | while read -r file; do cp "$file" "$dir/etc/caddy/routes"; done
@@ -67,9 +68,7 @@ check_config() (
 	container=$(docker create --user 0 --network none -e FAAS_DATA=/run/faas -e "FAAS_SITE=${FAAS_SITE:-http://:80} http://:8080" -e FAAS_PROVIDER=swarm \
 		--entrypoint /usr/bin/caddy "$(image_of caddy-faas/gateway)" validate --config /etc/caddy/Caddyfile)
 	tar -C "$dir" -cf - . | docker cp - "$container:/"
-	problem=$(docker start -a "$container" 2>&1) && valid=1 || valid=
-	docker rm "$container" >/dev/null
-	[ -n "$valid" ] && return
+	problem=$(docker start -a "$container" 2>&1) && return
 	# By the names that the files have here.
 	problem=$(printf '%s\n' "$problem" | sed "s|/run/faas/|${FAAS_DATA:-.faas}/|g; s|/etc/caddy/||g")
 	die "nothing is deployed, since Caddy refuses the configuration: $(printf '%s\n' "$problem" | sed -n 's/.*"level":"error".*"msg":"\(.*\)"}$/\1/p' | grep . || printf '%s' "$problem")"

@@ -14,6 +14,9 @@ usage() {
 	exit
 }
 
+# signals_exit makes what is trapped for EXIT be done when a signal ends the script, or the subshell, too: some shells forget it.
+signals_exit() { trap 'exit 130' HUP INT TERM; }
+
 check_docker() {
 	command -v docker >/dev/null 2>&1 || die 'docker is missing: install it from https://docs.docker.com/engine/install/'
 	problem=$(docker version 2>&1 >/dev/null) ||

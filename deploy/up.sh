@@ -233,6 +233,7 @@ deploy_all() {
 	FAAS_STACK=$stack
 	export FAAS_CADDYFILE FAAS_CADDYFILE_VERSION FAAS_PROXY_VERSION FAAS_MONITORING_VERSION FAAS_ADMIN_HASH FAAS_ADMIN_PASSWORD FAAS_PEER_SECRET FAAS_STACK
 	trap 'rm -f .up.* .additions.yml' EXIT
+	signals_exit
 	additions >.additions.yml
 	# shellcheck disable=SC2086 # nothing or a file
 	deploy gateway stack.yml $proxy .additions.yml
