@@ -23,6 +23,9 @@
 #   FAAS_DOCKER_SOCKET  the engine's socket on the managers; default /var/run/docker.sock
 #   FAAS_DOCKER_GID     the number of its group there; default: as on this machine
 #   FAAS_PATIENCE       seconds to wait; default 180
+#   FAAS_GRAFANA_PORT   with --monitoring; default 3000
+#   FAAS_PROMETHEUS_IMAGE, FAAS_ALERTMANAGER_IMAGE, FAAS_GRAFANA_IMAGE   other images than Docker Hub's, with --monitoring
+#   HUB_URL, CAPTAINS_URL, MQTT_URL   what hubstats, CaptainsIntent and ChangeColorIntent ask or tell
 #
 # Paths are relative to the folder of the repository.
 set -eu
@@ -36,7 +39,8 @@ check_engine() {
 	case $state in
 	'active true') ;;
 	'active false') die 'this machine is a worker of its swarm: run this on a manager (docker node ls, there, names them)' ;;
-	*) die 'this machine is in no swarm yet: run docker swarm init, with --advertise-addr ADDRESS if it has several addresses' ;;
+	'inactive '*) die 'this machine is in no swarm yet: run docker swarm init, with --advertise-addr ADDRESS if it has several addresses' ;;
+	*) die "this machine's part of its swarm is ${state% *}, not active: see docker info (docker swarm unlock, if it is locked)" ;;
 	esac
 	case ${DOCKER_HOST:-} in
 	unix://*) socket=${FAAS_DOCKER_SOCKET:-${DOCKER_HOST#unix://}} ;;
