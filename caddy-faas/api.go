@@ -91,12 +91,16 @@ type endpoint func(a *API, w http.ResponseWriter, r *http.Request, name string) 
 // starting is how long a call waits, just after the start, for the provider to tell what there is.
 const starting = 5 * time.Second
 
-// started refuses a call that would take for gone what the provider has not told of yet.
+// started refuses a call that would take for gone what the provider has not told of yet, and says why it hasn't.
 func started(do endpoint) endpoint {
 	return func(a *API, w http.ResponseWriter, r *http.Request, name string) error {
 		if !a.engine.registry.Wait(r.Context(), starting) {
 			w.Header().Set("Retry-After", "1")
-			return refuse(http.StatusServiceUnavailable, "the provider %s has not told yet which functions there are", a.engine.orchestration)
+			_, err := a.engine.provider.List(r.Context())
+			if err == nil {
+				err = errors.New("it is starting")
+			}
+			return refuse(http.StatusServiceUnavailable, "the provider %s has not told yet which functions there are: %w", a.engine.orchestration, err)
 		}
 		return do(a, w, r, name)
 	}

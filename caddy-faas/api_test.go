@@ -197,3 +197,36 @@ func TestShippedSite(t *testing.T) {
 		request{"POST", "/function/echo", "x", 200, "x"},
 	)
 }
+
+// An engine that can't be reached when the gateway starts: who manages functions is told why nothing is known of them, others aren't.
+func TestUnreachableEngine(t *testing.T) {
+	t.Parallel()
+	g := newGateway(t, map[string]string{"Caddyfile": `{
+	admin unix/DATA/admin.sock|0600
+	faas {
+		provider swarm {
+			endpoint unix://DATA/none.sock
+		}
+		data DATA
+	}
+}
+SITE {
+	handle /system/* {
+		faas_api
+	}
+	handle /healthz {
+		faas_api
+	}
+	handle_errors {
+		respond "{err.message}" {err.status_code}
+	}
+}
+`})
+	g.start(t)
+	for path, told := range map[string]bool{"/system/functions": true, "/system/secrets": true, "/healthz": false} {
+		a := g.call(t, "GET", path, "")
+		if a.StatusCode != 503 || strings.Contains(a.body, "none.sock") != told {
+			t.Errorf("%s: %d %s", path, a.StatusCode, a.body)
+		}
+	}
+}
