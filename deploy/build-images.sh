@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds the images of the stack FROM scratch: gateway, watchdog and the sample
-# functions. Prints their names, each with a tag that is of its content; what is
-# there already is not built again. Works with and without buildx.
+# functions. Prints their names, each with a tag that is of its content and as
+# latest; what is there already is not built again. Works with and without buildx.
 #
 #   deploy/build-images.sh
 #   docker save $(deploy/build-images.sh) | ssh NODE docker load
@@ -108,7 +108,7 @@ build() {
 		}
 	fi
 	built=$image:$tag
-	printf '%s\n' "$built"
+	printf '%s\n' "$built" "$image:latest"
 }
 
 # make_image [ARG=IMAGE...] says of every step whether it failed: the shell does not by itself in what is tested.

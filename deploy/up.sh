@@ -69,7 +69,7 @@ make_images() {
 # image_of NAME is the image with its tag; nothing if there is none.
 image_of() {
 	if [ -n "$build" ]; then
-		printf '%s\n' "$images" | grep "^$registry$1:" || true
+		printf '%s\n' "$images" | grep "^$registry$1:" | grep -v ':latest$' || true
 	elif [ -n "$registry" ]; then
 		printf '%s\n' "$registry$1:latest"
 	else
