@@ -220,7 +220,11 @@ func (c *client) deploy(cmd *cobra.Command, d deployment) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "%s %s: %s\n", done, name, functionURL(c.base, d.id()))
+	where := functionURL(c.base, d.id())
+	if (&faas.Function{Labels: d.Labels, Annotations: d.Annotations}).IsJob() { // nobody can call it
+		where = "the job runs; caddy faas describe " + name + " tells how"
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "%s %s: %s\n", done, name, where)
 	text := strings.TrimSpace(string(note))
 	switch {
 	case text == "":

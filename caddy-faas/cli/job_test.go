@@ -14,7 +14,7 @@ func withJob(t *testing.T, end string) (base string, ran *string) {
 	ran = new(string)
 	asked := 0
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodPost {
+		if r.Method == http.MethodPost || r.Method == http.MethodPut {
 			body, _ := io.ReadAll(r.Body)
 			*ran = r.URL.Path + " " + string(body)
 			w.WriteHeader(http.StatusAccepted)
@@ -56,6 +56,10 @@ func TestRun(t *testing.T) {
 		}
 	}
 	base, _ := withJob(t, "")
+	if text, status := run(t, "", "deploy", "report", "--image", "i", "--label", "faas.job=true", "-g", base); status != 0 || text != "updated report: the job runs; caddy faas describe report tells how\n" {
+		t.Errorf("%d %s", status, text)
+	}
+	base, _ = withJob(t, "")
 	if text, status := run(t, "", "run", "report", "--completions", "0", "-g", base); status != Misused || !strings.Contains(text, "want a number from 1") {
 		t.Errorf("%d %s", status, text)
 	}
