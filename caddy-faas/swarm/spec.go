@@ -91,6 +91,9 @@ func (o *options) build(fn faas.Function, secrets []*swarm.SecretReference) (s s
 	if err != nil {
 		return s, err
 	}
+	if err := checkConstraints(fn.Constraints); err != nil {
+		return s, err
+	}
 	replicas := uint64(fn.InitialReplicas())
 	s = swarm.ServiceSpec{
 		Annotations: swarm.Annotations{Name: name, Labels: maps.Clone(fn.Labels)},
@@ -113,6 +116,20 @@ func (o *options) build(fn faas.Function, secrets []*swarm.SecretReference) (s s
 		err = o.asJob(&s, fn)
 	}
 	return s, err
+}
+
+// checkConstraints refuses what Swarm refuses, since it doesn't say which one it means.
+func checkConstraints(all []string) error {
+	for _, c := range all {
+		key, value, ok := strings.Cut(c, "==")
+		if !ok {
+			key, value, ok = strings.Cut(c, "!=")
+		}
+		if !ok || strings.TrimSpace(key) == "" || strings.TrimSpace(value) == "" {
+			return fmt.Errorf("constraint %q: want KEY==VALUE or KEY!=VALUE, such as node.labels.gpu==true", c)
+		}
+	}
+	return nil
 }
 
 func withIdentity(labels map[string]string, id faas.ID) map[string]string {

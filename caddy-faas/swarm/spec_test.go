@@ -123,6 +123,7 @@ func TestSpecRefusals(t *testing.T) {
 		"image":                     func(f *faas.Function) { f.Image = "UPPER:::x" },
 		"limit of memory":           func(f *faas.Function) { f.Limits = faas.Resources{"memory": "lots"} },
 		"request of nvidia.com/gpu": func(f *faas.Function) { f.Requests = faas.Resources{"nvidia.com/gpu": "x"} },
+		`constraint "gpu"`:          func(f *faas.Function) { f.Constraints = []string{"node.role==worker", "gpu"} },
 		"variable":                  func(f *faas.Function) { f.Env = map[string]string{"A=B": ""} },
 		faas.LabelUpdateOrder:       func(f *faas.Function) { f.Labels = map[string]string{faas.LabelUpdateOrder: "first"} },
 		faas.LabelUpdateFailure:     func(f *faas.Function) { f.Labels = map[string]string{faas.LabelUpdateFailure: "cry"} },
@@ -191,7 +192,7 @@ func TestMerge(t *testing.T) {
 	o := optionsOf(t, Provider{})
 	old := faas.Function{
 		ID: faas.ParseID("f"), Image: "img:1", Env: map[string]string{"A": "1", "B": "1"}, Labels: map[string]string{"l": "1", "gone": "1"},
-		Constraints: []string{"c1"}, Limits: faas.Resources{"memory": "64Mi"},
+		Constraints: []string{"c==1"}, Limits: faas.Resources{"memory": "64Mi"},
 	}
 	before, err := o.spec(old, nil)
 	must(t, err)
@@ -210,7 +211,7 @@ func TestMerge(t *testing.T) {
 	now.EndpointSpec.Ports = []swarm.PortConfig{{TargetPort: 8080}}
 
 	next := old
-	next.Image, next.Env, next.Labels, next.Constraints = "img:2", map[string]string{"B": "2"}, map[string]string{"l": "2", faas.LabelTmpfs: "/tmp"}, []string{"c2"}
+	next.Image, next.Env, next.Labels, next.Constraints = "img:2", map[string]string{"B": "2"}, map[string]string{"l": "2", faas.LabelTmpfs: "/tmp"}, []string{"c==2"}
 	after, err := o.spec(next, nil)
 	must(t, err)
 	got := merge(now, before, after)
@@ -223,7 +224,7 @@ func TestMerge(t *testing.T) {
 		"record":      reflect.DeepEqual(functionOf(&got, old.ID), next),
 		"mounts":      len(c.Mounts) == 2 && c.Mounts[0].Target == "/data" && c.Mounts[1].Target == "/tmp",
 		"hosts":       len(c.Hosts) == 1,
-		"constraints": slices.Equal(got.TaskTemplate.Placement.Constraints, []string{"theirs", "c2"}),
+		"constraints": slices.Equal(got.TaskTemplate.Placement.Constraints, []string{"theirs", "c==2"}),
 		"memory":      got.TaskTemplate.Resources.Limits.MemoryBytes == 128<<20,
 		"parallelism": got.UpdateConfig.Parallelism == 7,
 		"replicas":    *got.Mode.Replicated.Replicas == 5,
