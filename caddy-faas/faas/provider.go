@@ -84,7 +84,7 @@ type LogQuery struct {
 // A LogLine is one line that a replica wrote.
 type LogLine struct {
 	Time time.Time
-	// Replica is the ID of the replica.
+	// Replica is the ID of the replica; "" if the engine itself says something.
 	Replica string
 	// Text is the line without its end.
 	Text string

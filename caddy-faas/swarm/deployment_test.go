@@ -2,6 +2,7 @@ package swarm
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/swarm"
+	"github.com/docker/docker/pkg/stdcopy"
 
 	"github.com/caddy-faas/faas/caddy-faas/faas"
 )
@@ -133,6 +135,30 @@ func TestTranslate(t *testing.T) {
 	defer d.Close()
 	if err := d.removeService(background, "echo"); !errors.Is(err, faas.ErrForbidden) || !strings.HasSuffix(err.Error(), ": ask somebody else") {
 		t.Errorf("what a proxy refuses is %v", err)
+	}
+}
+
+// A node that is lost takes the lines of its own replicas only.
+func TestLogOfLostNode(t *testing.T) {
+	f, e, _ := onFake(t)
+	must(t, e.Create(background, plain))
+	var log strings.Builder
+	fmt.Fprintln(stdcopy.NewStdWriter(&log, stdcopy.Stdout), "2026-01-01T00:00:02Z com.docker.swarm.task.id=t1 second")
+	fmt.Fprintln(stdcopy.NewStdWriter(&log, stdcopy.Stderr), "2026-01-01T00:00:01Z com.docker.swarm.task.id=t1 first")
+	fmt.Fprintln(stdcopy.NewStdWriter(&log, stdcopy.Systemerr), "Error grabbing logs: rpc error: code = Unknown desc = warning: incomplete log stream: node n2 is not available")
+	f.log = log.String()
+	for tail, want := range map[int]string{
+		-1: "t1 first,t1 second, warning: incomplete log stream: node n2 is not available",
+		1:  "t1 second, warning: incomplete log stream: node n2 is not available",
+	} {
+		var got []string
+		err := e.Logs(background, plain.ID, faas.LogQuery{Tail: tail}, func(l faas.LogLine) error {
+			got = append(got, l.Replica+" "+l.Text)
+			return nil
+		})
+		if err != nil || strings.Join(got, ",") != want {
+			t.Errorf("%v %q", err, got)
+		}
 	}
 }
 

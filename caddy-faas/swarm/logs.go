@@ -26,7 +26,7 @@ const maxLine = 64 << 10
 
 // Logs reads what the log driver has kept of a function's replicas, on
 // whichever node: at most the last 10,000 lines of each. Replicas that Swarm
-// has forgotten have no log any more.
+// has forgotten have no log any more. What a lost node has is left out: a line of no replica says so at the end.
 func (e *Engine) Logs(ctx context.Context, id faas.ID, q faas.LogQuery, line func(faas.LogLine) error) error {
 	s, err := e.find(ctx, id)
 	if err != nil {
@@ -106,7 +106,29 @@ func (l *logReader) past(ctx context.Context, q faas.LogQuery) (lines []faas.Log
 	if q.Tail >= 0 {
 		lines = lines[max(0, len(lines)-q.Tail):]
 	}
+	if why := incomplete(err); why != "" {
+		note := faas.LogLine{Time: time.Now(), Text: why}
+		if len(lines) > 0 {
+			note.Time = lines[len(lines)-1].Time
+		}
+		return append(lines, note), nil
+	}
 	return lines, err
+}
+
+// incomplete is what the engine says after the lines that it has, when a node is lost that has others; "" for other errors.
+func incomplete(err error) string {
+	if err == nil {
+		return ""
+	}
+	text, ok := strings.CutPrefix(err.Error(), "error from daemon in stream: ") // as stdcopy has it
+	if !ok {
+		return ""
+	}
+	if _, desc, ok := strings.Cut(text, " desc = "); ok {
+		text = desc
+	}
+	return strings.TrimSpace(text)
 }
 
 // read passes on the lines of one stream.
