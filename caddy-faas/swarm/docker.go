@@ -23,7 +23,7 @@ import (
 )
 
 // A cluster is what this package asks of a Docker engine that manages a swarm.
-// Every call has a deadline of its own. Errors are faas's: ErrNotFound,
+// Every call but for the two streams, events and logs, has a deadline of its own. Errors are faas's: ErrNotFound,
 // ErrExists, ErrInvalid, ErrUnavailable; and errOutOfSequence.
 type cluster interface {
 	// services are those of these IDs which exist; without an ID, all.
