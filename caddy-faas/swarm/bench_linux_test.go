@@ -22,6 +22,7 @@ import (
 	"github.com/docker/docker/api/types/swarm"
 	"golang.org/x/sys/unix"
 
+	"github.com/caddy-faas/faas/caddy-faas/faas"
 	"github.com/caddy-faas/faas/caddy-faas/internal/faastest"
 	"github.com/caddy-faas/faas/internal/bench"
 )
@@ -302,5 +303,51 @@ func BenchmarkCompareRoute(b *testing.B) {
 				b.ReportMetric(float64(side.P50().Microseconds()), side.Name+"-p50-µs")
 			}
 		})
+	}
+}
+
+// BenchmarkRest is what the gateway's container uses of the CPU while a thousand
+// functions are at rest, over three full reads and what comes between them.
+func BenchmarkRest(b *testing.B) {
+	needDocker(b)
+	b.Cleanup(tidy)
+	client, err := newDocker("")
+	must(b, err)
+	b.Cleanup(func() { client.Close() })
+	const functions = 1000
+	o, err := (&Provider{Network: run}).options()
+	must(b, err)
+	for i := range functions {
+		fn := faas.Function{ID: faas.ID{Name: fmt.Sprintf("%s-%d", run, i), Namespace: faas.DefaultNamespace}, Image: image, Process: "cat"}
+		spec, err := o.spec(fn, nil)
+		must(b, err)
+		none := uint64(0)
+		spec.Mode.Replicated.Replicas = &none
+		_, err = client.createService(background, spec, "")
+		must(b, err)
+	}
+	s := beginSite(b)
+	eventually(b, "the gateway knows all functions", func() bool {
+		resp, err := s.client.Get("http://" + s.gateway.addr + "/system/functions")
+		must(b, err)
+		defer resp.Body.Close()
+		var all []status
+		must(b, json.NewDecoder(resp.Body).Decode(&all))
+		return len(all) == functions
+	})
+	text, err := os.ReadFile("/var/run/docker.pid")
+	must(b, err)
+	engine, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	must(b, err)
+	length := 3 * resyncAfter(functions)
+	before, engineBefore := bench.CPU(b, s.gateway.pid), bench.CPU(b, engine)
+	<-time.After(length)
+	perMinute := func(now, before time.Duration) float64 { return (now - before).Seconds() * 1000 / length.Minutes() }
+	used := perMinute(bench.CPU(b, s.gateway.pid), before)
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(perMinute(bench.CPU(b, engine), engineBefore), "engine-ms/min")
+	b.ReportMetric(bench.Memory(b, s.gateway.pid, "VmRSS")/(1<<20), "faas-MiB")
+	if b.ReportMetric(used, "faas-ms/min"); used > 100 {
+		b.Errorf("at rest the gateway uses %.0f ms of the CPU in a minute, want 100 at most", used)
 	}
 }
