@@ -161,6 +161,9 @@ func (s *state) settled(d faas.Deployment) bool {
 	if u := s.service.UpdateStatus; u != nil && (u.State == swarm.UpdateStateUpdating || u.State == swarm.UpdateStateRollbackStarted) {
 		return false
 	}
+	if _, halfway := rest(&s.service); halfway {
+		return false
+	}
 	if d.Rolling || len(d.Replicas) != d.Desired {
 		return false
 	}

@@ -266,13 +266,19 @@ func (e *Engine) Remove(ctx context.Context, id faas.ID) error {
 var errNothing = errors.New("nothing to change")
 
 // change replaces a service's spec by what do makes of it, again if somebody else changes it meanwhile.
+// A scaling that somebody has left halfway is completed first.
 func (e *Engine) change(ctx context.Context, id faas.ID, do func(swarm.Service) (swarm.ServiceSpec, string, error)) error {
 	for try := 1; ; try++ {
 		s, err := e.find(ctx, id)
 		if err != nil {
 			return err
 		}
-		spec, auth, err := do(s)
+		auth := authOfPrevious
+		spec, halfway := rest(&s)
+		if !halfway {
+			s.Spec = unmarked(s.Spec)
+			spec, auth, err = do(s)
+		}
 		if errors.Is(err, errNothing) {
 			e.refresh(ctx, s.ID)
 			return nil
@@ -291,6 +297,9 @@ func (e *Engine) change(ctx context.Context, id faas.ID, do func(swarm.Service) 
 		}
 		if err != nil {
 			return err
+		}
+		if halfway {
+			continue
 		}
 		e.refresh(ctx, s.ID)
 		return nil

@@ -252,6 +252,13 @@ func (f *fake) hush(silent bool, err error) {
 	f.watchers, f.end = nil, nil
 }
 
+// fail makes every call fail with an error, or none any more.
+func (f *fake) fail(err error) {
+	f.mu.Lock()
+	f.broken = err
+	f.mu.Unlock()
+}
+
 func (f *fake) count() map[string]int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -262,11 +269,16 @@ func (f *fake) count() map[string]int {
 func onFake(t *testing.T) (*fake, *Engine, *observer.ObservedLogs) {
 	core, log := observer.New(zapcore.InfoLevel)
 	f := newFake()
+	return f, f.engine(t, zap.WrapCore(func(zapcore.Core) zapcore.Core { return core })), log
+}
+
+// engine is one more on it.
+func (f *fake) engine(t *testing.T, log ...zap.Option) *Engine {
 	p := &Provider{Network: "net", docker: f}
-	e := p.Open(faas.Settings{}, zap.New(core)).(*Engine)
+	e := p.Open(faas.Settings{}, zap.NewNop().WithOptions(log...)).(*Engine)
 	e.table.ask = func(context.Context, string) error { return nil }
 	must(t, p.Apply(background, e, faas.Settings{}))
-	return f, e, log
+	return e
 }
 
 var plain = faas.Function{ID: faas.ParseID("f"), Image: "img"}

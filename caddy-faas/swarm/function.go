@@ -89,7 +89,7 @@ func labelsNow(now, deployed map[string]string) map[string]string {
 
 // internal tells of labels that are not the function's author's.
 func internal(name string) bool {
-	return name == labelFunction || name == labelNamespace || name == labelRecord || name == labelSeed || strings.HasPrefix(name, labelStack)
+	return name == labelFunction || name == labelNamespace || name == labelRecord || name == labelHalfway || name == labelSeed || strings.HasPrefix(name, labelStack)
 }
 
 // public tells of labels that mean something to us, whoever sets them.

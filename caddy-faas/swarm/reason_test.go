@@ -1,6 +1,7 @@
 package swarm
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -124,6 +125,52 @@ func TestScaleDuringBadUpdate(t *testing.T) {
 				d := now[fn.ID]
 				return d.Desired == n && faastest.Ready(d) == n && !d.Rolling && d.Process == "cat" && strings.Contains(d.Reason, "rollback")
 			})
+		})
+	}
+}
+
+// dying is a cluster for a gateway that is killed after so many updates.
+type dying struct {
+	cluster
+	updates int
+}
+
+func (d *dying) updateService(ctx context.Context, s swarm.Service, spec swarm.ServiceSpec, auth string) error {
+	if d.updates--; d.updates < 0 {
+		return errors.New("killed")
+	}
+	return d.cluster.updateService(ctx, s, spec, auth)
+}
+
+// If a gateway is killed while it scales what is being updated, another one sees to it that neither the update nor the number is lost.
+func TestKilledWhileScaling(t *testing.T) {
+	for _, process := range []string{"wc -c", "no-such-program"} {
+		t.Run(process, func(t *testing.T) {
+			killed, other := begin(t, new(Provider)), begin(t, new(Provider))
+			watch := faastest.Record(t, other, nil)
+			fn := killed.fn("halfway", "cat")
+			fn.Labels = map[string]string{faas.LabelHealthcheck: "/fwatchdog -run-healthcheck"}
+			must(t, killed.Create(background, fn))
+			t.Cleanup(func() { must(t, other.Remove(background, fn.ID)) })
+			watch.UntilReady(t, fn.ID, 1)
+			next := fn
+			next.Process = process
+			must(t, killed.Update(background, next))
+			killed.docker = &dying{killed.docker, 1}
+			if err := killed.Scale(background, fn.ID, 3); err == nil {
+				t.Fatal("scaled without the second write")
+			}
+			watch.Until(t, "the update and the number", func(now map[faas.ID]faas.Deployment) bool {
+				d := now[fn.ID]
+				done := d.Process == process && d.Reason == ""
+				if process == "no-such-program" {
+					done = d.Process == "cat" && strings.Contains(d.Reason, "rollback")
+				}
+				return done && d.Desired == 3 && faastest.Ready(d) == 3 && !d.Rolling
+			})
+			if other.log.FilterMessageSnippet("halfway").Len() == 0 {
+				t.Error("nobody says so")
+			}
 		})
 	}
 }

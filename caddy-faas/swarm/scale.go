@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"strings"
 
 	"github.com/docker/docker/api/types/swarm"
 
@@ -29,9 +30,9 @@ func (e *Engine) Adjust(ctx context.Context, id faas.ID, next func(now int) int)
 
 func (e *Engine) adjust(ctx context.Context, id faas.ID, doing string, next func(now int) int) (replicas int, err error) {
 	err = e.alone(ctx, id, doing, func() error {
-		var earlier, begun *swarm.ServiceSpec // of an update that is under way
+		halfway := false
 		err := e.change(ctx, id, func(s swarm.Service) (spec swarm.ServiceSpec, auth string, err error) {
-			earlier, begun = nil, nil
+			halfway = false
 			spec = s.Spec
 			if spec.Mode.ReplicatedJob != nil {
 				return spec, "", fmt.Errorf("%w: it is a job, which has no replicas: run it", faas.ErrInvalid)
@@ -51,20 +52,21 @@ func (e *Engine) adjust(ctx context.Context, id faas.ID, doing string, next func
 			if u := s.UpdateStatus; u != nil && u.State == swarm.UpdateStatePaused {
 				return spec, "", fmt.Errorf("%w: the update is on pause, and Swarm would go on with it: deploy the function again first", faas.ErrInvalid)
 			}
-			mode := swarm.ServiceMode{Replicated: &swarm.ReplicatedService{Replicas: &n}}
-			if now > 0 && updating(&s) {
-				first, then := *s.PreviousSpec, spec
-				first.Mode, then.Mode = mode, mode
-				earlier, begun = &first, &then
-				return first, authOfPrevious, nil
+			if halfway = now > 0 && updating(&s); halfway {
+				spec = *s.PreviousSpec
+				spec.Labels = overlay(spec.Labels, nil, map[string]string{labelHalfway: fmt.Sprint(s.Version.Index)})
+				auth = authOfPrevious
 			}
-			spec.Mode = mode
-			return spec, "", nil
+			spec.Mode = swarm.ServiceMode{Replicated: &swarm.ReplicatedService{Replicas: &n}}
+			return spec, auth, nil
 		})
-		if err != nil || begun == nil {
+		if err != nil || !halfway {
 			return err
 		}
-		return e.resume(context.WithoutCancel(ctx), id, earlier, begun) // or the update would be undone
+		if err := e.complete(context.WithoutCancel(ctx), id); err != nil {
+			return fmt.Errorf("it has the number, but is back at its earlier version for now: %w", err)
+		}
+		return nil
 	})
 	return replicas, err
 }
@@ -73,23 +75,32 @@ func (e *Engine) adjust(ctx context.Context, id faas.ID, doing string, next func
 // change of the number it would lose the version to go back to, which to it is
 // but the spec before the present one: the broken version would stay, with the
 // old number. So the earlier version is given the number first, and then the new version again.
+// The engine has no call that does both. Whoever finds a service halfway does the rest: see [rest].
 func updating(s *swarm.Service) bool {
 	u := s.UpdateStatus
 	return (u == nil || u.State == swarm.UpdateStateUpdating) && s.PreviousSpec != nil && !reflect.DeepEqual(s.PreviousSpec.TaskTemplate, s.Spec.TaskTemplate)
 }
 
-// resume goes on with an update that gave way to the earlier version, unless somebody has deployed another one meanwhile.
-func (e *Engine) resume(ctx context.Context, id faas.ID, earlier, begun *swarm.ServiceSpec) error {
-	err := e.change(ctx, id, func(s swarm.Service) (swarm.ServiceSpec, string, error) {
-		if !reflect.DeepEqual(s.Spec.TaskTemplate, earlier.TaskTemplate) {
-			return s.Spec, "", errNothing
-		}
-		spec := *begun
-		spec.Mode = s.Spec.Mode // which another gateway may have changed
-		return spec, authOfPrevious, nil
-	})
-	if err != nil {
-		return fmt.Errorf("it has the number, but is back at its earlier version; deploy it again: %w", err)
+// rest is the second half of a scaling, for a service that is halfway: its spec has a mark that the one before it,
+// which gave way, has not. It is not so once anybody has deployed or scaled it since, or it was rolled back: then
+// that counts, and the mark means nothing any more.
+func rest(s *swarm.Service) (spec swarm.ServiceSpec, halfway bool) {
+	mark, before := s.Spec.Labels[labelHalfway], s.PreviousSpec
+	rolledBack := s.UpdateStatus != nil && strings.HasPrefix(string(s.UpdateStatus.State), "rollback")
+	if mark == "" || before == nil || before.Labels[labelHalfway] == mark || rolledBack {
+		return s.Spec, false
 	}
-	return nil
+	spec = unmarked(*before)
+	spec.Mode = s.Spec.Mode
+	return spec, true
+}
+
+func unmarked(spec swarm.ServiceSpec) swarm.ServiceSpec {
+	spec.Labels = overlay(spec.Labels, map[string]string{labelHalfway: ""}, nil)
+	return spec
+}
+
+// complete does the rest of a scaling that is halfway.
+func (e *Engine) complete(ctx context.Context, id faas.ID) error {
+	return e.change(ctx, id, func(s swarm.Service) (swarm.ServiceSpec, string, error) { return s.Spec, "", errNothing })
 }

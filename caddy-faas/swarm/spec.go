@@ -25,6 +25,8 @@ const (
 	labelNamespace = "faas.namespace"
 	// labelRecord is the definition as it was deployed, in JSON.
 	labelRecord = "faas.deployment"
+	// labelHalfway marks a service that is halfway through a scaling: see rest.
+	labelHalfway = "faas.halfway"
 	// labelSeed ("true") makes a service a function, too, with the service's own name.
 	labelSeed = "function"
 	// labelStack is set by docker stack deploy.

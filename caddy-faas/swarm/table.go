@@ -42,15 +42,16 @@ type table struct {
 // A row is one service's.
 type row struct {
 	*state
-	ticket uint64        // of the read that it is from
-	since  time.Time     // when it was last seen to change
-	due    time.Time     // when to read it again; zero: no need to
-	gone   chan struct{} // closed when the service is
-	probes map[string]*probe
-	losses map[string]*loss // by task
-	doubts time.Time        // when it was last read because somebody doubted it
-	starts map[string]bool  // tasks whose containers are known to run, before Swarm tells so
-	usage  consumption
+	ticket  uint64        // of the read that it is from
+	since   time.Time     // when it was last seen to change
+	due     time.Time     // when to read it again; zero: no need to
+	gone    chan struct{} // closed when the service is
+	probes  map[string]*probe
+	losses  map[string]*loss // by task
+	halfway time.Time        // since when a scaling of it has been seen halfway; zero: it is not
+	doubts  time.Time        // when it was last read because somebody doubted it
+	starts  map[string]bool  // tasks whose containers are known to run, before Swarm tells so
+	usage   consumption
 }
 
 func newTable(log *zap.Logger) *table {
@@ -172,6 +173,11 @@ func (t *table) put(r *reading, s swarm.Service) {
 		if !same(old.state, next) {
 			old.since = now
 		}
+	}
+	if _, halfway := rest(&s); !halfway {
+		old.halfway = time.Time{}
+	} else if old.halfway.IsZero() {
+		old.halfway = now
 	}
 	old.state, old.ticket = next, r.ticket
 	t.watchTasks(old)
@@ -363,6 +369,21 @@ func (t *table) next() (due []string, wait time.Duration) {
 		}
 	}
 	return due, wait
+}
+
+// left are functions that have been halfway through a scaling for so long that whoever began it must have ended;
+// each again after as long, until somebody has completed it.
+func (t *table) left() (all []faas.ID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := time.Now()
+	for id, claims := range t.claims {
+		if r := claims[0]; !r.halfway.IsZero() && now.Sub(r.halfway) > patience {
+			r.halfway = now
+			all = append(all, id)
+		}
+	}
+	return all
 }
 
 // size is the number of functions' services.

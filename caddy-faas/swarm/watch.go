@@ -88,6 +88,10 @@ func (e *Engine) follow(ctx context.Context, connected func()) error {
 			if err := e.readSome(ctx, due...); err != nil {
 				return err
 			}
+			for _, id := range e.table.left() {
+				err := e.complete(ctx, id)
+				e.log.Warn("a gateway left a scaling halfway: completing it", zap.Stringer("function", id), zap.Error(err))
+			}
 			took = time.Since(began)
 			_, wait = e.table.next()
 		}
