@@ -33,6 +33,7 @@ type view struct {
 	answers func(task string) (ready bool, reason string)
 	// old is set once the state has not been as it should for a while: what may pass by itself is then told.
 	old bool
+	now time.Time // zero: nothing is told of how replicas have fared lately
 }
 
 // newState sorts what was read of a service; false if it is no function.
@@ -174,7 +175,13 @@ func (s *state) settled(d faas.Deployment) bool {
 // whether there is no use in waiting for the first one.
 func (s *state) ail(d *faas.Deployment, v view, ready int) {
 	d.Reason = s.afterUpdate()
-	if ready >= d.Desired && !d.Rolling || d.Desired == 0 {
+	if d.Desired == 0 {
+		return
+	}
+	if t := s.relapsing(v.now); t != nil && !d.Rolling {
+		d.Reason = cmp.Or(d.Reason, sentence(t)+", again and again")
+	}
+	if ready >= d.Desired && !d.Rolling {
 		return
 	}
 	var stuck, dead *swarm.Task
@@ -218,6 +225,30 @@ func (s *state) ail(d *faas.Deployment, v view, ready int) {
 		reason = "the earlier version serves on, because the new one does not start: " + reason
 	}
 	d.Reason = cmp.Or(d.Reason, reason)
+}
+
+// relapsing is the last task of a place where two have failed within the last minute; nil if there is none. There may
+// be a ready replica now, but for how long?
+func (s *state) relapsing(now time.Time) *swarm.Task {
+	last := map[string]*swarm.Task{} // by place; tasks are sorted by age in it
+	for i := range s.tasks {
+		t := &s.tasks[i]
+		if now.IsZero() || now.Sub(t.Status.Timestamp) > time.Minute || !failed(t) || !s.current(t) {
+			continue
+		}
+		if last[place(t)] != nil {
+			return last[place(t)]
+		}
+		last[place(t)] = t
+	}
+	return nil
+}
+
+// onTrial tells whether a replica is so new that it is looked at now and then: nobody tells of those that end on another machine.
+func (s *state) onTrial(now time.Time) bool {
+	return s.relapsing(now) != nil || slices.ContainsFunc(s.tasks, func(t swarm.Task) bool {
+		return live(&t) && now.Sub(t.Status.Timestamp).Abs() < trial
+	})
 }
 
 // looping tells whether the last task that ended in every slot failed.
@@ -275,6 +306,9 @@ func sentence(t *swarm.Task) string {
 	}
 	return fmt.Sprintf("replica %d: %s", max(t.Slot, 1), text)
 }
+
+// trial is how long a new replica is on trial.
+const trial = 10 * time.Second
 
 // patience is how long a state may be on its way before what may pass by itself is told.
 const patience = 3 * time.Second

@@ -57,6 +57,16 @@ func TestDeployment(t *testing.T) {
 			task(one, 1, swarm.TaskStatePreparing, running, 3)}, there: 1},
 		{name: "crashed and recovered", service: one, tasks: []swarm.Task{with(task(one, 1, swarm.TaskStateFailed, shutdown, 1), message("exit 1")), task(one, 1, running, running, 2)},
 			ready: "1", there: 1, settled: true},
+		{name: "crashes again and again", service: one, tasks: []swarm.Task{
+			with(task(one, 1, swarm.TaskStateFailed, shutdown, 1000), message("exit 1")), with(task(one, 1, swarm.TaskStateFailed, shutdown, 1010), message("exit 2")), task(one, 1, running, running, 1015)},
+			view: view{now: time.Unix(1020, 0)}, ready: "1", there: 1, settled: true, reason: "replica 1: exit 2, again and again"},
+		{name: "has long run since it crashed again", service: one, tasks: []swarm.Task{
+			with(task(one, 1, swarm.TaskStateFailed, shutdown, 1000), message("exit 1")), with(task(one, 1, swarm.TaskStateFailed, shutdown, 1010), message("exit 2")), task(one, 1, running, running, 1015)},
+			view: view{now: time.Unix(1065, 0)}, ready: "1", there: 1, settled: true},
+		{name: "two places crash once each", service: replicated(t, 2), tasks: []swarm.Task{
+			with(task(one, 1, swarm.TaskStateFailed, shutdown, 1000), message("exit 1")), with(task(one, 2, swarm.TaskStateFailed, shutdown, 1010), message("exit 2")),
+			task(one, 1, running, running, 1015), task(one, 2, running, running, 1016)},
+			view: view{now: time.Unix(1020, 0)}, ready: "12", there: 2, settled: true},
 		{name: "new version crashes", service: one, tasks: []swarm.Task{
 			with(task(one, 1, running, running, 1), older), with(task(one, 1, swarm.TaskStateFailed, shutdown, 2), message("exit 1")), task(one, 1, ready, ready, 3)},
 			ready: "1", there: 1, rolling: true, reason: "the earlier version serves on, because the new one does not start: replica 1: exit 1"},

@@ -117,7 +117,7 @@ func (e *Engine) List(ctx context.Context) ([]faas.Deployment, error) {
 		st, ok := newState(s, r.tasks[s.ID])
 		if ok && !seen[st.id] {
 			seen[st.id] = true
-			list = append(list, st.deployment(view{network: network}))
+			list = append(list, st.deployment(view{network: network, now: time.Now()}))
 		}
 	}
 	return list, nil

@@ -397,6 +397,56 @@ func TestUntold(t *testing.T) {
 	})
 }
 
+// Replicas that end soon after their start are found where full reads are minutes apart and nobody tells of them, and
+// it is told that they do while the next one serves, for a minute.
+func TestShortLives(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, e, _ := onFake(t)
+		for i := range 1000 {
+			fn := plain
+			fn.Name = fmt.Sprint("g", i)
+			spec, err := e.opt.Load().spec(fn, nil)
+			must(t, err)
+			_, err = f.createService(background, spec, "")
+			must(t, err)
+		}
+		must(t, e.Create(background, plain))
+		service, err := e.find(background, plain.ID)
+		must(t, err)
+		watch := faastest.Record(t, e, nil)
+		life := func(ends int, at time.Time) (all []swarm.Task) { // the last of them runs since then
+			for n := range ends + 1 {
+				all = append(all, task(service, 1, swarm.TaskStateFailed, swarm.TaskStateShutdown, uint64(n)))
+				all[n].Status.Err = "task: non-zero exit (3)"
+				all[n].Status.Timestamp = at
+			}
+			all[ends].Status.Err, all[ends].Status.State, all[ends].DesiredState = "", swarm.TaskStateRunning, swarm.TaskStateRunning
+			return all
+		}
+		began := time.Now()
+		f.set(service.ID, func(*swarm.Service, []swarm.Task) []swarm.Task { return life(0, began) })
+		e.Refresh(plain.ID)
+		const reason = "replica 1: task: non-zero exit (3), again and again"
+		for ends := range 4 {
+			now := time.Now()
+			f.set(service.ID, func(*swarm.Service, []swarm.Task) []swarm.Task { return life(ends, now) })
+			time.Sleep(8 * time.Second)
+			d := watch.Deployment(plain.ID)
+			if want := map[bool]string{true: reason}[ends > 1]; faastest.Ready(d) != 1 || d.Replicas[0].ID != life(ends, now)[ends].ID || d.Reason != want {
+				t.Errorf("after %d ends: %+v %q", ends, d.Replicas, d.Reason)
+			}
+		}
+		must(t, e.readAll(background)) // past tasks are not among what this reads first
+		if d := watch.Deployment(plain.ID); d.Reason != reason {
+			t.Errorf("the reason has become %q", d.Reason)
+		}
+		time.Sleep(time.Minute)
+		if d := watch.Deployment(plain.ID); d.Reason != "" {
+			t.Errorf("a minute after its last end: %q", d.Reason)
+		}
+	})
+}
+
 // A request that failed makes the function be read at once, but no more than once a second.
 func TestRefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

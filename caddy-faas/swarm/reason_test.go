@@ -46,6 +46,24 @@ func TestReasons(t *testing.T) {
 	}
 }
 
+// That replicas end again and again is told while the next one serves.
+func TestEndsAgainAndAgain(t *testing.T) {
+	r := begin(t, new(Provider))
+	watch := faastest.Record(t, r, nil)
+	fn := r.fn("mayfly", "cat")
+	cli(t, "service", "create", "--detach", "--name", fn.Name, "--network", run, "--no-resolve-image", "--restart-delay", "1s",
+		"--label", labelFunction+"="+fn.Name, image, "sh", "-c", "sleep 4; exit 3")
+	const reason = "replica 1: task: non-zero exit (3), again and again"
+	watch.Until(t, reason, func(now map[faas.ID]faas.Deployment) bool {
+		return faastest.Ready(now[fn.ID]) == 1 && now[fn.ID].Reason == reason
+	})
+	cli(t, "service", "update", "--detach", "--no-resolve-image", "--args", "/fwatchdog", fn.Name)
+	watch.Until(t, "the mended version serves", func(now map[faas.ID]faas.Deployment) bool {
+		d := now[fn.ID]
+		return faastest.Ready(d) == 1 && !d.Rolling && d.Reason == ""
+	})
+}
+
 // A new version that doesn't start leaves the earlier one serving, without a gap if Swarm can tell by a health check.
 func TestBadUpdate(t *testing.T) {
 	r := begin(t, new(Provider))

@@ -280,7 +280,7 @@ func (t *table) tell(id faas.ID) {
 
 // look is how a row looks from here.
 func (t *table) look(r *row) faas.Deployment {
-	return r.deployment(view{network: t.network, down: t.down, old: time.Since(r.since) > patience, answers: func(task string) (bool, string) {
+	return r.deployment(view{network: t.network, down: t.down, old: time.Since(r.since) > patience, now: time.Now(), answers: func(task string) (bool, string) {
 		p := r.probes[task]
 		switch {
 		case p == nil:
@@ -311,10 +311,13 @@ const (
 func (t *table) plan(r *row, d faas.Deployment) {
 	now := time.Now()
 	if r.settled(d) && now.Sub(r.since) > calm {
-		if !r.due.IsZero() && len(r.fn.Secrets) > 0 {
+		next := time.Time{}
+		if r.onTrial(now) {
+			next = now.Add(maxPoll)
+		} else if !r.due.IsZero() && len(r.fn.Secrets) > 0 {
 			signal(t.spare)
 		}
-		r.due = time.Time{}
+		r.due = next
 		return
 	}
 	r.due = now.Add(min(max(now.Sub(r.since)/20, minPoll), maxPoll))
@@ -331,6 +334,19 @@ func (t *table) touch(services ...string) {
 		}
 	}
 	signal(t.changed)
+}
+
+// unsettled are the services of which something is known that isn't read each time.
+func (t *table) unsettled() map[string]bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	all := map[string]bool{}
+	for id, r := range t.rows {
+		if !r.due.IsZero() {
+			all[id] = true
+		}
+	}
+	return all
 }
 
 // touchNode does so with the services that have a replica on a node: they may lose it, or have it back, soon.

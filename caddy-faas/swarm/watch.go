@@ -195,11 +195,14 @@ func (e *Engine) readAll(ctx context.Context) error {
 	return nil
 }
 
-// addHistory reads past tasks of services that are not as they should be: they say why.
+// addHistory reads past tasks of services that are not as they should be, or were not lately: they say why.
 func (e *Engine) addHistory(ctx context.Context, r *reading) error {
 	var some []string
+	unsettled := e.table.unsettled()
 	for _, s := range r.services {
-		if st, ok := newState(s, r.tasks[s.ID]); ok && !st.settled(st.deployment(view{network: r.network, down: lost(r.nodes)})) {
+		if unsettled[s.ID] {
+			some = append(some, s.ID)
+		} else if st, ok := newState(s, r.tasks[s.ID]); ok && !st.settled(st.deployment(view{network: r.network, down: lost(r.nodes)})) {
 			some = append(some, s.ID)
 		}
 	}
