@@ -147,17 +147,21 @@ func TestScaleDuringBadUpdate(t *testing.T) {
 	}
 }
 
-// dying is a cluster for a gateway that is killed after so many updates.
+// dying is a cluster for a gateway that is killed after so many updates that Swarm has taken.
 type dying struct {
 	cluster
 	updates int
 }
 
 func (d *dying) updateService(ctx context.Context, s swarm.Service, spec swarm.ServiceSpec, auth string) error {
-	if d.updates--; d.updates < 0 {
+	if d.updates == 0 {
 		return errors.New("killed")
 	}
-	return d.cluster.updateService(ctx, s, spec, auth)
+	err := d.cluster.updateService(ctx, s, spec, auth)
+	if err == nil {
+		d.updates--
+	}
+	return err
 }
 
 // If a gateway is killed while it scales what is being updated, another one sees to it that neither the update nor the number is lost.
