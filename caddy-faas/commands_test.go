@@ -89,6 +89,7 @@ functions:
 		commandStep{"", "invoke up -d x -H X-One:~1 --content-type a/b", 0, "Http_X_One=1"},
 		commandStep{"", "invoke up -d x --content-type a/b", 0, "Http_Content_Type=a/b"},
 		commandStep{"", "scale up 2", 0, "scaled up to 2\n"},
+		commandStep{"", "describe up", 0, "\nScaled:       1 -> 2: set by hand, or by another program, at 20"},
 		commandStep{"", "scale up two", 2, `replicas "two": want a number from 0`},
 		commandStep{"", "scale up -1", 2, "want a number from 0"},
 		commandStep{"", "scale nobody 1", 3, "no such function: nobody"},

@@ -26,10 +26,32 @@ type status struct {
 	CreatedAt         time.Time `json:"createdAt"`
 	Reason            string    `json:"reason"`
 	Job               *job      `json:"job"`
+	Scaling           *scaling  `json:"scaling"`
 	Usage             *struct {
 		CPU              float64 `json:"cpu"` // thousandths of a core
 		TotalMemoryBytes float64 `json:"totalMemoryBytes"`
 	} `json:"usage"`
+}
+
+// scaling is how many replicas a function has, and why.
+type scaling struct {
+	InFlight int       `json:"inFlight"`
+	Queued   int       `json:"queued"`
+	Rate     float64   `json:"rate"`
+	Reason   string    `json:"reason"`
+	Since    time.Time `json:"since"`
+}
+
+func (s *scaling) describe(line func(name, value string)) {
+	if s == nil { // of another gateway's
+		return
+	}
+	if s.InFlight+s.Queued > 0 {
+		line("Load:", fmt.Sprintf("%.3g requests/s, %d in flight, %d waiting", s.Rate, s.InFlight, s.Queued))
+	}
+	if s.Reason != "" {
+		line("Scaled:", s.Reason+", at "+s.Since.Format(time.RFC3339))
+	}
 }
 
 // ready is how many replicas are ready of how many there should be, or how a job stands.
@@ -111,6 +133,7 @@ func (s *status) describe(w io.Writer, base string) {
 	} else {
 		line("Ready:", s.ready())
 		line("Reason:", s.Reason)
+		s.Scaling.describe(line)
 		line("URL:", functionURL(base, faas.ID{Name: s.Name, Namespace: s.Namespace}))
 	}
 	line("Image:", s.Image)
