@@ -10,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/caddy-faas/faas/caddy-faas/faas"
 	"github.com/caddy-faas/faas/caddy-faas/scale"
 )
 
@@ -136,8 +137,8 @@ func (s *Scaling) validate() error {
 	switch {
 	case !(d.Proportion > 0 && d.Proportion <= 1):
 		return fmt.Errorf("scale: target_proportion %g: want a number above 0, at most 1", d.Proportion)
-	case d.Window > scale.MaxWindow:
-		return fmt.Errorf("scale: down_window %s: want at most %s", d.Window, scale.MaxWindow)
+	case d.Window > faas.MaxDownWindow:
+		return fmt.Errorf("scale: down_window %s: want at most %s", d.Window, faas.MaxDownWindow)
 	case d.Max < d.Min:
 		return fmt.Errorf("scale: max %d is less than min %d", d.Max, d.Min)
 	}

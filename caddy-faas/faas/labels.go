@@ -30,7 +30,7 @@ const (
 	LabelZero = "com.openfaas.scale.zero"
 	// LabelZeroDuration is for how long a function must not have been used for that. Default: the configuration's (5m).
 	LabelZeroDuration = "com.openfaas.scale.zero-duration"
-	// LabelDownWindow is how long a load must have been gone before replicas follow it. Default: the configuration's (60s).
+	// LabelDownWindow is how long a load must have been gone before replicas follow it; more than [MaxDownWindow] is as much as that. Default: the configuration's (60s).
 	LabelDownWindow = "com.openfaas.scale.down.window"
 	// LabelAuto ("false") keeps a function from being raised and lowered by its load. Default: the configuration's (true).
 	LabelAuto = "faas.scale.auto"
@@ -75,6 +75,9 @@ const (
 	// LabelExtension is the file name extension that the page keeps an answer with. Default: by its Content-Type.
 	LabelExtension = "com.openfaas.ui.ext"
 )
+
+// MaxDownWindow bounds LabelDownWindow.
+const MaxDownWindow = 5 * time.Minute
 
 // Labels that only the swarm provider knows. One that does not parse is refused at deployment.
 const (

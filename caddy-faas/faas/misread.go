@@ -44,17 +44,23 @@ var forms = map[string]form{
 	LabelUpdateOrder: anyText, LabelUpdateParallelism: anyText, LabelUpdateDelay: anyText, LabelUpdateFailure: anyText,
 }
 
-// Misread says which labels are not obeyed: their values don't parse, or nothing
-// here has their names, which begin with "faas.". Long values are cut.
+// Misread says which labels are not obeyed: their values don't parse or go with no other one's, or nothing
+// here has their names, which begin with "faas." or "com.openfaas.scale.". Long values are cut.
 func (f *Function) Misread() (remarks []string) {
 	for _, label := range slices.Sorted(maps.Keys(f.Labels)) {
 		form, known := forms[label]
 		switch value := f.Labels[label]; {
-		case !known && strings.HasPrefix(label, "faas."):
+		case !known && (strings.HasPrefix(label, "faas.") || strings.HasPrefix(label, "com.openfaas.scale.")):
 			remarks = append(remarks, fmt.Sprintf("label %s has no effect: there is none of that name", label))
 		case known && value != "" && !form.is(value):
 			remarks = append(remarks, fmt.Sprintf("label %s %q is not obeyed: want %s", label, value[:min(len(value), 64)], form.want))
 		}
+	}
+	if least, most := f.Number(LabelMin, 0), f.Number(LabelMax, 0); 0 < most && most < least {
+		remarks = append(remarks, fmt.Sprintf("label %s \"%d\" is not obeyed: want at least %s, which is %d", LabelMax, most, LabelMin, least))
+	}
+	if f.Duration(LabelDownWindow, 0) > MaxDownWindow {
+		remarks = append(remarks, fmt.Sprintf("label %s %q counts as %s, which is the most", LabelDownWindow, f.Labels[LabelDownWindow], MaxDownWindow))
 	}
 	if _, err := f.Edge(); err != nil {
 		remarks = append(remarks, fmt.Sprintf("nobody may call it: %v", err))

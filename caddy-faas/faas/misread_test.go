@@ -19,6 +19,8 @@ func TestMisread(t *testing.T) {
 		{LabelType, "rps", ""}, {LabelType, "cpu", "want capacity, rps, queue"}, {LabelResolve, "steps", "want min, step"},
 		{LabelProportion, "0.7", ""}, {LabelProportion, "70", "at most 1"}, {LabelProportion, "NaN", "at most 1"},
 		{LabelZero, "yes", "true or false"}, {LabelAlexa, "TRUE", ""},
+		{LabelDownWindow, "5m", ""}, {LabelDownWindow, "301", `label com.openfaas.scale.down.window "301" counts as 5m0s, which is the most`},
+		{"com.openfaas.scale.mix", "1", "label com.openfaas.scale.mix has no effect"}, {"com.openfaas.health", "1", ""},
 		{LabelTimeout, "30", ""}, {LabelTimeout, "soon", "want a duration"}, {LabelQueueTimeout, "-1s", "want a duration"},
 		{LabelOpenFiles, "4Ki", ""}, {LabelRequest, "lots", "want a quantity"},
 		{LabelMethods, "get", `nobody may call it: label faas.methods "get": want methods`}, {LabelAuth, "Basic ", "nobody may call it"},
@@ -31,6 +33,17 @@ func TestMisread(t *testing.T) {
 		if tt.want == "" && len(got) > 0 || tt.want != "" && (len(got) != 1 || !strings.Contains(got[0], tt.want)) {
 			t.Errorf("%s=%s: %q, want %q", tt.label, tt.value, got, tt.want)
 		}
+	}
+}
+
+func TestMisreadMost(t *testing.T) {
+	f := Function{ID: ID{"f", DefaultNamespace}, Labels: map[string]string{LabelMin: "5", LabelMax: "5"}}
+	if got := f.Misread(); got != nil {
+		t.Error(got)
+	}
+	f.Labels[LabelMax] = "4"
+	if got := f.Misread(); len(got) != 1 || got[0] != `label com.openfaas.scale.max "4" is not obeyed: want at least com.openfaas.scale.min, which is 5` {
+		t.Error(got)
 	}
 }
 

@@ -142,7 +142,7 @@ func TestDemandAlways(t *testing.T) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
 		r := rules(nil)
 		r.Concurrency, r.Target, r.Max = rnd.IntN(20), 1+rnd.IntN(20), 1+rnd.IntN(50)
-		r.Window = time.Duration(rnd.Int64N(int64(MaxWindow)))
+		r.Window = time.Duration(rnd.Int64N(int64(faas.MaxDownWindow)))
 		r.Type = []string{Capacity, Rate, Backlog}[rnd.IntN(3)]
 		p := NewDemand(time.Duration(rnd.Int64N(2) * rnd.Int64N(int64(time.Minute))))
 		var s Sample
@@ -167,7 +167,7 @@ func TestDemandAlways(t *testing.T) {
 		s.Completed = s.Arrived
 		var d Decision
 		for range 10 {
-			s.At += MaxWindow
+			s.At += faas.MaxDownWindow
 			d = p.Decide(r, s)
 		}
 		if d.Want != 0 && d.Rate > 0 || d.Keep != d.Want {
@@ -194,7 +194,7 @@ func TestRules(t *testing.T) {
 		t.Errorf("without labels: %+v", got)
 	}
 	all := Rules{
-		Min: 3, Max: 9, Type: Rate, Target: 7, Proportion: 0.5, Window: MaxWindow, Zero: true, ZeroAfter: time.Minute, Concurrency: 2,
+		Min: 3, Max: 9, Type: Rate, Target: 7, Proportion: 0.5, Window: faas.MaxDownWindow, Zero: true, ZeroAfter: time.Minute, Concurrency: 2,
 		Depth: 5, QueueTimeout: time.Second, Timeout: 90 * time.Second, Factor: 50, Resolve: ResolveStep, Priority: 4, Protect: true,
 	}
 	got := d.For(&faas.Function{Labels: map[string]string{

@@ -89,7 +89,7 @@ func (d *Defaults) For(fn *faas.Function) Rules {
 	r.Max = max(1, r.Min, fn.Number(faas.LabelMax, r.Max))
 	r.Type = oneOf(fn.Labels[faas.LabelType], r.Type, Capacity, Rate, Backlog)
 	r.Proportion = fn.Part(faas.LabelProportion, r.Proportion)
-	r.Window = min(fn.Duration(faas.LabelDownWindow, r.Window), MaxWindow)
+	r.Window = min(fn.Duration(faas.LabelDownWindow, r.Window), faas.MaxDownWindow)
 	r.Zero = fn.Is(faas.LabelZero, r.Zero)
 	r.ZeroAfter = fn.Duration(faas.LabelZeroDuration, r.ZeroAfter)
 	r.Concurrency = fn.Number(faas.LabelConcurrency, r.Concurrency)

@@ -2,12 +2,8 @@ package scale
 
 import "time"
 
-const (
-	// bucket is a time of which only the most is remembered.
-	bucket = 5 * time.Second
-	// MaxWindow bounds how long a load must have been gone before replicas follow it.
-	MaxWindow = 5 * time.Minute
-)
+// bucket is a time of which only the most is remembered.
+const bucket = 5 * time.Second
 
 // A window remembers the most of each bucket of time.
 type window struct {
