@@ -140,7 +140,7 @@ func (s *Scaling) validate() error {
 	case d.Window > faas.MaxDownWindow:
 		return fmt.Errorf("scale: down_window %s: want at most %s", d.Window, faas.MaxDownWindow)
 	case d.Max < d.Min:
-		return fmt.Errorf("scale: max %d is less than min %d", d.Max, d.Min)
+		return fmt.Errorf("scale: max %d is less than min %d: want max %[2]d or more", d.Max, d.Min)
 	}
 	return nil
 }
