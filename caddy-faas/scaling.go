@@ -104,7 +104,7 @@ type scalingNumber struct {
 func (s *Scaling) numbers() map[string]scalingNumber {
 	return map[string]scalingNumber{
 		"min": {&s.Min, 0}, "max": {&s.Max, 1}, "target": {&s.Target, 1}, "concurrency": {&s.Concurrency, 0},
-		"queue_depth": {&s.QueueDepth, 0}, "queue_total": {&s.QueueTotal, 0}, "starting": {&s.Starting, 1}, "writes": {&s.Writes, 1},
+		"queue_depth": {&s.QueueDepth, 0}, "queue_total": {&s.QueueTotal, 1}, "starting": {&s.Starting, 1}, "writes": {&s.Writes, 1},
 	}
 }
 

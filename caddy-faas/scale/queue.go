@@ -101,6 +101,9 @@ func (t *Target) refuseLocked(patience time.Duration) error {
 	}
 	r := s.rules()
 	depth, total := r.Depth, t.registry.defaults.Load().QueueTotal
+	if s.up == 0 {
+		depth = max(1, depth) // what nobody waits for is not started
+	}
 	switch waiting := t.waiters.Len(); {
 	case waiting >= depth:
 		return &Refusal{Reason: QueueFull, RetryAfter: t.drained(s), Detail: fmt.Sprintf("%d requests wait already", depth)}

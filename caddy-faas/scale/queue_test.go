@@ -66,6 +66,24 @@ func TestWhoWaitsIsBounded(t *testing.T) {
 	})
 }
 
+// Where no request may wait, one does so all the same for a first replica, which nobody would start otherwise.
+func TestNobodyMayWait(t *testing.T) {
+	withEngine(t, func(t *testing.T, e *testEngine) {
+		f := e.deploy("f", 0, faas.LabelQueueDepth, "0", faas.LabelConcurrency, "1", faas.LabelMax, "1")
+		woken := make(chan error)
+		go func() { woken <- serve(t, f, time.Minute) }()
+		synctest.Wait()
+		wantRefusal(t, serve(t, f, 0), QueueFull)
+		time.Sleep(2 * time.Second) // it has started
+		if r := wantRefusal(t, serve(t, f, 0), QueueFull); r.Detail != "0 requests wait already" {
+			t.Errorf("%+v", r)
+		}
+		if err := <-woken; err != nil {
+			t.Errorf("the first request: %v", err)
+		}
+	})
+}
+
 // A request that could not be served in time by as many replicas as there may be is told at once.
 func TestWithoutHope(t *testing.T) {
 	withEngine(t, func(t *testing.T, e *testEngine) {
