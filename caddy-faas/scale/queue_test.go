@@ -35,6 +35,65 @@ func TestBreaker(t *testing.T) {
 		if err := serve(t, f, 0); err != nil {
 			t.Errorf("when the engine is well again: %v", err)
 		}
+		e.hand(f.ID(), 0)
+		e.calls()
+		e.refuse(errors.New("no space left again"))
+		for range 5 {
+			wantRefusal(t, serve(t, f, 0), StartFailed)
+		}
+		if got := e.calls(); strings.Count(got, "f=") != 2 {
+			t.Errorf("asked for %q, want two tries again", got)
+		}
+	})
+}
+
+// Who waits for a replica that is there is not told that the engine refuses a further one.
+func TestRefusalWhileReady(t *testing.T) {
+	withEngine(t, func(t *testing.T, e *testEngine) {
+		f := e.deploy("f", 1, faas.LabelConcurrency, "1")
+		time.Sleep(2 * time.Second)
+		e.refuse(errors.New("no space left"))
+		var all sync.WaitGroup
+		for range 5 {
+			all.Go(func() {
+				if err := serve(t, f, 3*time.Second); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		if got := e.calls(); got == "" {
+			t.Error("the engine was not asked")
+		}
+	})
+}
+
+func TestScatter(t *testing.T) {
+	for d, want := range map[time.Duration]time.Duration{0: time.Second, 10 * time.Second: 10 * time.Second, time.Hour: time.Minute} {
+		for range 100 {
+			if got := scatter(d); got < want*8/10 || got > want*12/10 {
+				t.Errorf("%s became %s, want about %s", d, got, want)
+			}
+		}
+	}
+}
+
+// A slot that is granted to a request just when it gives up is given back.
+func TestGrantToWhoLeaves(t *testing.T) {
+	withEngine(t, func(t *testing.T, e *testEngine) {
+		f := e.deploy("f", 1, faas.LabelConcurrency, "1")
+		time.Sleep(2 * time.Second)
+		first := mustInvoke(t, f)
+		_, w, err := f.lease(func() time.Duration { return time.Minute }, 0)
+		if w == nil || err != nil {
+			t.Fatalf("it does not wait: %v", err)
+		}
+		first.End()
+		f.leave(w)
+		if f.InFlight() != 0 || f.Queued() != 0 {
+			t.Errorf("%d in flight, %d wait", f.InFlight(), f.Queued())
+		}
+		mustInvoke(t, f).End()
 	})
 }
 

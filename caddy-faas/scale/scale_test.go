@@ -172,6 +172,9 @@ func TestWaitEnds(t *testing.T) {
 				t.Errorf("detail %q", r.Detail)
 			}
 		}},
+		{"before a first slot is there", deployment(0, map[string]string{faas.LabelConcurrency: "1"}), nil, func(t *testing.T, err error) {
+			wantRefusal(t, err, ColdStartTimeout)
+		}},
 		{"with its client", deployment(0, nil), func(_ *Registry, cancel context.CancelFunc) { cancel() }, func(t *testing.T, err error) {
 			if !errors.Is(err, context.Canceled) {
 				t.Errorf("got %v", err)

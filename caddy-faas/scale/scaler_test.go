@@ -2,6 +2,7 @@ package scale
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -308,6 +309,113 @@ func TestWhatIsSetByHandIsKept(t *testing.T) {
 		if got := e.calls(); got != "fixed=1" {
 			t.Errorf("with faas.scale.auto false it asked for %q, want only to be woken", got)
 		}
+	})
+}
+
+// So is what is set by hand on a function in use, and on one that would go to zero, as an alert keeps it.
+func TestWhatIsAskedForIsKept(t *testing.T) {
+	for name, ask := range map[string]func(*testEngine, *Target){
+		"by hand":     func(e *testEngine, f *Target) { e.hand(f.ID(), 3) },
+		"by an alert": func(_ *testEngine, f *Target) { f.Alert(true) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			withEngine(t, func(t *testing.T, e *testEngine) {
+				used := e.deploy("used", 1, faas.LabelMin, "1")
+				idle := e.deploy("idle", 1, faas.LabelZero, "true", faas.LabelZeroDuration, "5s")
+				go func() {
+					for range 300 {
+						serve(t, used, time.Second)
+					}
+				}()
+				time.Sleep(90 * time.Second)
+				expect(t, idle, "not used", 0)
+				ask(e, used)
+				ask(e, idle)
+				before := used.Status().Desired
+				time.Sleep(57 * time.Second)
+				if calls := e.calls(); strings.Count(calls, "idle=0") != 1 {
+					t.Errorf("within a minute the engine was asked for %q", calls)
+				}
+				if got, now := used.Status(), idle.Status(); got.Desired < max(2, before) || now.Desired < 2 {
+					t.Errorf("within a minute: %+v, %+v", got, now)
+				}
+				time.Sleep(15 * time.Second)
+				expect(t, idle, "not used any more", 0)
+				time.Sleep(time.Minute)
+				expect(t, used, "used by one", 1)
+				time.Sleep(5 * time.Minute)
+			})
+		})
+	}
+}
+
+// A step that an alert goes down leaves the rest of its floor; an alert that adds nothing is none.
+func TestStepsOfAlerts(t *testing.T) {
+	withEngine(t, func(t *testing.T, e *testEngine) {
+		f := e.deploy("f", 1, faas.LabelResolve, ResolveStep, faas.LabelDownWindow, "1s")
+		none := e.deploy("none", 1, faas.LabelFactor, "0", faas.LabelDownWindow, "1s")
+		time.Sleep(2 * time.Second)
+		for n, firing := range []bool{true, true, false, false} {
+			f.Alert(firing)
+			none.Alert(firing)
+			time.Sleep(20 * time.Second)
+			expect(t, f, fmt.Sprint("after alert ", n), []int{3, 5, 3, 1}[n])
+			expect(t, none, "with the factor 0", 1)
+		}
+		e.hand(none.ID(), 4)
+		time.Sleep(time.Second)
+		none.Alert(true)
+		time.Sleep(10 * time.Second)
+		expect(t, none, "which an alert does not hold", 1)
+	})
+}
+
+// So many changes a second and no more, downwards too.
+func TestLoweringIsBounded(t *testing.T) {
+	withEngine(t, func(t *testing.T, e *testEngine) {
+		d := NewDefaults()
+		d.Writes = 2
+		e.reg.Configure(d)
+		for n := range 30 {
+			e.deploy(fmt.Sprint("f", n), 1, faas.LabelZero, "true", faas.LabelZeroDuration, "5s")
+		}
+		time.Sleep(15 * time.Second)
+		if n := strings.Count(e.calls(), "=0"); n < 5 || n > 21 {
+			t.Errorf("%d went to zero within 10 seconds, want 2 a second", n)
+		}
+		time.Sleep(30 * time.Second)
+		if n := strings.Count(e.calls(), "=0"); n < 9 {
+			t.Errorf("%d of the others", n)
+		}
+	})
+}
+
+// What the engine is at already, or has just refused, it is not asked for.
+func TestLoweringWaits(t *testing.T) {
+	withEngine(t, func(t *testing.T, e *testEngine) {
+		f := e.deploy("f", 3)
+		rolling := func(is bool) {
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			d := e.now[f.ID()]
+			d.Rolling = is
+			e.now[f.ID()] = d
+			e.reg.Set(d)
+		}
+		rolling(true)
+		time.Sleep(5 * time.Minute)
+		if got := e.calls(); got != "" {
+			t.Errorf("while it rolls: %q", got)
+		}
+		e.refuse(errors.New("no quorum"))
+		rolling(false)
+		time.Sleep(retryAfter + tick)
+		if got := e.calls(); got != "f=1" && got != "f=1 f=1" {
+			t.Errorf("while the engine refuses: %q", got)
+		}
+		e.refuse(nil)
+		time.Sleep(retryAfter + tick)
+		expect(t, f, "when the engine is well", 1)
 	})
 }
 
