@@ -21,8 +21,8 @@ import (
 
 func init() { caddy.RegisterModule(fixed{}) }
 
-// fixed is a provider of functions f0, f1 ..., which all have one replica at
-// the same address, so that the gateway alone is measured.
+// fixed is a provider of functions f0, f1 ..., whose replicas are at given addresses, in
+// turns, parted by commas: at one and the same, the gateway alone is measured.
 type fixed struct {
 	Addr      string `json:"addr,omitempty"`
 	Functions int    `json:"functions,omitempty"`
@@ -45,7 +45,8 @@ func (f *fixed) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 func (f *fixed) Identity(faas.Settings) string { return f.Addr }
 
 func (f *fixed) Open(faas.Settings, *zap.Logger) faas.Provider {
-	return &faastest.Memory{Addr: func(faas.ID, int) string { return f.Addr }}
+	addrs := strings.Split(f.Addr, ",")
+	return &faastest.Memory{Addr: func(_ faas.ID, slot int) string { return addrs[(slot-1)%len(addrs)] }}
 }
 
 func (f *fixed) Apply(ctx context.Context, p faas.Provider, _ faas.Settings) error {

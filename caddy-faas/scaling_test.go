@@ -14,15 +14,15 @@ import (
 	"testing"
 )
 
-// behind is a gateway whose functions f0 and f1 have their replicas at one server.
-func behind(t *testing.T, upstream http.HandlerFunc) *gateway {
+// behind is a gateway whose functions f0 and f1 have their replicas at one server, and at further addresses.
+func behind(t *testing.T, upstream http.HandlerFunc, further ...string) *gateway {
 	t.Helper()
 	s := httptest.NewServer(upstream)
 	t.Cleanup(s.Close)
 	g := newGateway(t, map[string]string{"Caddyfile": `{
 	admin unix/DATA/admin.sock|0600
 	faas {
-		provider fixed ` + strings.TrimPrefix(s.URL, "http://") + ` 2
+		provider fixed ` + strings.Join(append(further, strings.TrimPrefix(s.URL, "http://")), ",") + ` 2
 		data DATA
 	}
 }
@@ -85,6 +85,44 @@ func TestReplicaFull(t *testing.T) {
 		}
 		if a.StatusCode == 429 && (a.Header.Get("Retry-After") != "1" || !strings.Contains(a.body, "max_inflight")) {
 			t.Errorf("%+v: %q %v", tt, a.body, a.Header)
+		}
+	}
+}
+
+// A request whose replica accepts no connection goes to another one, whole; one that a replica has taken does not.
+func TestOnlyRefusedConnectionsAreRetried(t *testing.T) {
+	t.Parallel()
+	var calls atomic.Int64
+	g := behind(t, func(w http.ResponseWriter, r *http.Request) {
+		calls.Add(1)
+		b, err := io.ReadAll(r.Body)
+		if err != nil || r.URL.Query().Has("reset") {
+			panic(http.ErrAbortHandler) // closes the connection
+		}
+		w.Write(b)
+	}, "127.0.0.1:"+freePort(t))
+	g.label(t, "f0", `"com.openfaas.scale.min":"2"`)
+	if a := g.call(t, "POST", "/system/scale-function/f0", `{"replicas":2}`); a.StatusCode != 202 {
+		t.Fatalf("%d %s", a.StatusCode, a.body)
+	}
+	eventually(t, "there are two replicas", func() bool { return g.status(t, "f0").AvailableReplicas == 2 })
+	body := strings.Repeat("body", 50_000)
+	for n := range 30 { // the first that meets the one which is not there keeps the next ones from it
+		var r io.Reader = strings.NewReader(body)
+		if n%2 > 0 {
+			r = io.MultiReader(r) // of unknown length
+		}
+		if a, err := g.try(t.Context(), "POST", "/function/f0", r); err != nil || a.StatusCode != 200 || a.body != body {
+			t.Errorf("%v, %d, %d bytes came back", err, a.StatusCode, len(a.body))
+		}
+	}
+	if n := calls.Swap(0); n != 30 {
+		t.Errorf("30 requests were executed %d times", n)
+	}
+	for _, method := range []string{"GET", "POST", "DELETE"} {
+		a := g.call(t, method, "/function/f0?reset", "")
+		if n := calls.Swap(0); n != 1 || a.StatusCode != 502 || a.Header.Get("X-Faas-Reason") != "connection-lost" {
+			t.Errorf("%s: executed %d times, %d %s", method, n, a.StatusCode, a.body)
 		}
 	}
 }
