@@ -53,6 +53,13 @@ func (g *gateway) label(t *testing.T, name, labels string) {
 	}
 }
 
+// double gives a function two replicas.
+func (g *gateway) double(t *testing.T, name string) {
+	t.Helper()
+	g.label(t, name, `"com.openfaas.scale.min":"2"`)
+	eventually(t, "there are two replicas", func() bool { return g.status(t, name).AvailableReplicas == 2 })
+}
+
 // A watchdog that has as many requests as it takes passes one without a body on; one with a body it may have begun to read.
 func TestReplicaFull(t *testing.T) {
 	t.Parallel()
@@ -89,6 +96,23 @@ func TestReplicaFull(t *testing.T) {
 	}
 }
 
+// One that a full replica did not take goes to another one.
+func TestReplicaFullIsPassedOver(t *testing.T) {
+	t.Parallel()
+	full := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Faas-Replica-Full", "1")
+		w.WriteHeader(http.StatusTooManyRequests)
+	}))
+	t.Cleanup(full.Close)
+	g := behind(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "done") }, strings.TrimPrefix(full.URL, "http://"))
+	g.double(t, "f0")
+	for range 100 {
+		if a := g.call(t, "GET", "/function/f0", ""); a.StatusCode != 200 || a.body != "done" {
+			t.Fatalf("%d %s", a.StatusCode, a.body)
+		}
+	}
+}
+
 // A request whose replica accepts no connection goes to another one, whole; one that a replica has taken does not.
 func TestOnlyRefusedConnectionsAreRetried(t *testing.T) {
 	t.Parallel()
@@ -101,11 +125,7 @@ func TestOnlyRefusedConnectionsAreRetried(t *testing.T) {
 		}
 		w.Write(b)
 	}, "127.0.0.1:"+freePort(t))
-	g.label(t, "f0", `"com.openfaas.scale.min":"2"`)
-	if a := g.call(t, "POST", "/system/scale-function/f0", `{"replicas":2}`); a.StatusCode != 202 {
-		t.Fatalf("%d %s", a.StatusCode, a.body)
-	}
-	eventually(t, "there are two replicas", func() bool { return g.status(t, "f0").AvailableReplicas == 2 })
+	g.double(t, "f0")
 	body := strings.Repeat("body", 50_000)
 	for n := range 30 { // the first that meets the one which is not there keeps the next ones from it
 		var r io.Reader = strings.NewReader(body)
