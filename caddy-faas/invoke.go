@@ -246,7 +246,7 @@ func (h *Handler) lookup(r *http.Request, id faas.ID) *scale.Target {
 }
 
 // lookupWait is how long a request waits, while the program starts, to hear which functions there are.
-func (h *Handler) lookupWait() time.Duration { return cmp.Or(time.Duration(h.Wait), 30*time.Second) }
+func (h *Handler) lookupWait() time.Duration { return cmp.Or(time.Duration(h.Wait), defaultWait) }
 
 // identify gives the request and the answer the headers that OpenFaaS's functions know calls by.
 func identify(w http.ResponseWriter, r *http.Request, begin time.Time) (callID string) {

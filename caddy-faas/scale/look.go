@@ -102,7 +102,7 @@ func (f *scaled) wanted(now int64) int {
 	if desired == 0 && f.own.Queued == 0 && f.goal.alert.at(now) == 0 {
 		return 0 // what it does still it can end
 	}
-	if f.now.startFailure() != nil { // more of the same would not help
+	if f.now.up == 0 && (f.now.Failing || f.now.Pending > 0) { // more of the same would not help
 		want = min(want, max(desired, 1))
 	}
 	return max(want, desired)

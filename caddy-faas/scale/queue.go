@@ -46,7 +46,7 @@ func (s *snapshot) startFailure() error {
 	switch {
 	case len(s.ready) > 0:
 		return nil
-	case s.Pending > 0:
+	case s.Pending > 0 && s.Pending >= s.Desired: // else others may be ready soon
 		return &Refusal{Reason: NoCapacity, RetryAfter: scatter(10 * time.Second), Detail: s.Reason}
 	case s.Failing:
 		return &Refusal{Reason: StartFailed, RetryAfter: scatter(5 * time.Second), Detail: s.Reason}

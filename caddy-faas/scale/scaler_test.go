@@ -469,12 +469,30 @@ func TestFailingIsNotRaised(t *testing.T) {
 		}
 		e.mu.Lock()
 		d := e.now[f.ID()]
-		d.Failing, d.Pending, d.Reason = false, 1, "no suitable node"
+		d.Failing, d.Pending, d.Reason = false, d.Desired, "no suitable node"
 		for _, r := range append(e.others, e.reg) {
 			r.Set(d)
 		}
 		e.mu.Unlock()
 		wantRefusal(t, serve(t, f, 0), NoCapacity)
+	})
+}
+
+// Where there is room for some replicas, requests wait for these.
+func TestRoomForSome(t *testing.T) {
+	withEngine(t, func(t *testing.T, e *testEngine) {
+		f := e.deploy("f", 0, faas.LabelMin, "3")
+		time.AfterFunc(time.Second/2, func() {
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			d := e.now[f.ID()]
+			d.Pending, d.Reason = 2, "no suitable node"
+			e.now[f.ID()] = d
+			e.reg.Set(d)
+		})
+		if err := serve(t, f, 0); err != nil {
+			t.Error(err)
+		}
 	})
 }
 
