@@ -370,26 +370,6 @@ func TestStepsOfAlerts(t *testing.T) {
 	})
 }
 
-// So many changes a second and no more, downwards too.
-func TestLoweringIsBounded(t *testing.T) {
-	withEngine(t, func(t *testing.T, e *testEngine) {
-		d := NewDefaults()
-		d.Writes = 2
-		e.reg.Configure(d)
-		for n := range 30 {
-			e.deploy(fmt.Sprint("f", n), 1, faas.LabelZero, "true", faas.LabelZeroDuration, "5s")
-		}
-		time.Sleep(15 * time.Second)
-		if n := strings.Count(e.calls(), "=0"); n < 5 || n > 21 {
-			t.Errorf("%d went to zero within 10 seconds, want 2 a second", n)
-		}
-		time.Sleep(30 * time.Second)
-		if n := strings.Count(e.calls(), "=0"); n < 9 {
-			t.Errorf("%d of the others", n)
-		}
-	})
-}
-
 // What the engine is at already, or has just refused, it is not asked for.
 func TestLoweringWaits(t *testing.T) {
 	withEngine(t, func(t *testing.T, e *testEngine) {
