@@ -8,9 +8,6 @@ import (
 	"time"
 )
 
-// maxFull is how many replicas that have no free place a request without a body is passed on from.
-const maxFull = 2
-
 // replicaFull tells a watchdog that has as many requests as it takes: nothing was executed.
 func replicaFull(status int, h http.Header) bool {
 	return status == http.StatusTooManyRequests && h.Get("X-Faas-Replica-Full") != ""

@@ -173,10 +173,8 @@ func (h *Handler) invoke(w http.ResponseWriter, r *http.Request, next caddyhttp.
 		called.URL = c.url
 		body := takeBody(w, called)
 		noReplay(called)
-		full := 0
 		answer := func(status int, h http.Header) (keep bool) {
-			if body == nil && full < maxFull && replicaFull(status, h) {
-				full++
+			if body == nil && replicaFull(status, h) { // it waits for a free place, as if it had not been sent
 				return true
 			}
 			if endless(status, h) {

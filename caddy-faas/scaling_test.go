@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/caddy-faas/faas/caddy-faas/scale"
 )
 
 // behind is a gateway whose functions f0 and f1 have their replicas at one server, and at further addresses.
@@ -60,7 +62,8 @@ func (g *gateway) double(t *testing.T, name string) {
 	eventually(t, "there are two replicas", func() bool { return g.status(t, name).AvailableReplicas == 2 })
 }
 
-// A watchdog that has as many requests as it takes passes one without a body on; one with a body it may have begun to read.
+// A request without a body that a watchdog does not take, because it has as many as it takes, waits for a free place;
+// of one with a body some may have been sent.
 func TestReplicaFull(t *testing.T) {
 	t.Parallel()
 	var calls, full atomic.Int64
@@ -78,7 +81,7 @@ func TestReplicaFull(t *testing.T) {
 		method, body        string
 		full, status, calls int
 	}{
-		{"GET", "", 0, 200, 1}, {"GET", "", 1, 200, 2}, {"GET", "", maxFull, 200, maxFull + 1}, {"GET", "", 100, 429, maxFull + 1},
+		{"GET", "", 0, 200, 1}, {"GET", "", 1, 200, 2}, {"GET", "", 7, 200, 8},
 		{"DELETE", "", 1, 200, 2}, {"POST", "x", 1, 429, 1}, {"POST", "", 1, 200, 2},
 	} {
 		calls.Store(0)
@@ -93,6 +96,25 @@ func TestReplicaFull(t *testing.T) {
 		if a.StatusCode == 429 && (a.Header.Get("Retry-After") != "1" || !strings.Contains(a.body, "max_inflight")) {
 			t.Errorf("%+v: %q %v", tt, a.body, a.Header)
 		}
+	}
+}
+
+// Where replicas stay full, a request waits as long as any that finds no free place.
+func TestReplicaStaysFull(t *testing.T) {
+	t.Parallel()
+	var calls atomic.Int64
+	g := behind(t, func(w http.ResponseWriter, r *http.Request) {
+		calls.Add(1)
+		w.Header().Set("X-Faas-Replica-Full", "1")
+		w.WriteHeader(http.StatusTooManyRequests)
+	})
+	g.label(t, "f1", `"faas.concurrency":"1","faas.queue.timeout":"1s"`)
+	a := g.call(t, "GET", "/function/f1", "")
+	if a.StatusCode != 429 || a.Header.Get("X-Faas-Reason") != scale.Busy || a.Header.Get("Retry-After") == "" || a.Header.Get("X-Faas-Replica-Full") != "" {
+		t.Errorf("%d %v %s", a.StatusCode, a.Header, a.body)
+	}
+	if n := calls.Load(); n < 3 || n > 100 {
+		t.Errorf("it was sent %d times", n)
 	}
 }
 

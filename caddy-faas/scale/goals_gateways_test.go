@@ -37,8 +37,8 @@ func TestGoalsOfThreeGateways(t *testing.T) {
 			if full && three.over < 0.8*one.over { // then each goes by its own load
 				t.Errorf("%s: three gateways have replicas for a part of the load", tr.name)
 			}
-			if full && tr.name == "onoff" && (three.p99 > 1.2 || three.late > 5) {
-				t.Error("onoff: want p99 at most 1.2 s, and 5% at most later than 1 s, with three gateways as with one")
+			if full && tr.name == "onoff" && (three.p99 > 1.2 || three.late > 6) {
+				t.Error("onoff: want p99 at most 1.2 s, and 6% at most later than 1 s")
 			}
 			if 8*three.beyond > three.requests {
 				t.Errorf("%s: three gateways give replicas more than they have places for", tr.name)

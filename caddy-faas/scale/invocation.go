@@ -102,7 +102,15 @@ func (i *Invocation) Next(ctx context.Context) error {
 }
 
 // Full passes over the leased replica from now on, for a moment: it has said that it takes no more requests.
-func (i *Invocation) Full() { i.target.eject(i.replica, fullness) }
+func (i *Invocation) Full() {
+	r := i.replica
+	if r.ejected.Load() > i.target.registry.clock() {
+		return // said to another one just now
+	}
+	d := min(max(fullness, 2*time.Duration(r.full.Load())), longFull)
+	r.full.Store(int64(d))
+	i.target.eject(r, d)
+}
 
 // Stream tells that the answer has no end by nature: it holds its replica, but how long says nothing of other requests.
 func (i *Invocation) Stream() {
@@ -120,6 +128,9 @@ func (i *Invocation) End() {
 	} else if i.replica != nil {
 		i.target.busy.Add(int64(time.Since(i.leased)))
 		i.target.completed.Add(1)
+		if i.replica.full.Load() != 0 {
+			i.replica.full.Store(0)
+		}
 	}
 	i.giveBack()
 }

@@ -14,10 +14,12 @@ import (
 
 // A replica that refused a connection is passed over for ejection: its provider
 // usually replaces it sooner, and then the new one is used at once. One that
-// says that it is full, because others use it as well, for fullness.
+// says that it is full, because others use it as well, for fullness, and each time that it
+// says so again for twice as long, up to longFull.
 const (
 	ejection = 2 * time.Second
 	fullness = 25 * time.Millisecond
+	longFull = 100 * time.Millisecond
 )
 
 // A Target is one function as requests meet it: what runs, and who waits.
@@ -90,6 +92,7 @@ type replica struct {
 	slot     int
 	inFlight atomic.Int64
 	ejected  atomic.Int64 // until this clock; 0: never was
+	full     atomic.Int64 // ns that it was passed over for because it was full; 0: it has answered since
 	inside
 }
 
