@@ -162,7 +162,7 @@ func (h *Handler) invoke(w http.ResponseWriter, r *http.Request, next caddyhttp.
 		}
 		h.engine.observe(t, cmp.Or(status, http.StatusOK), time.Since(begin), err)
 	}()
-	i, err := t.Invoke(r.Context(), time.Duration(h.Wait))
+	i, err := t.Invoke(r.Context(), time.Duration(h.Wait), r.Header)
 	defer i.End()
 	annotate(w, r, t, callID, i)
 	if err == nil {

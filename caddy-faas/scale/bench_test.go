@@ -36,7 +36,7 @@ func BenchmarkInvoke(b *testing.B) {
 	target := reg.get(echo)
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			i, err := target.Invoke(context.Background(), 0)
+			i, err := target.Invoke(context.Background(), 0, nil)
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -3,6 +3,7 @@ package scale
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"net/http/httptrace"
 	"strings"
 	"sync/atomic"
@@ -43,6 +44,7 @@ type Invocation struct {
 	leased   time.Time
 	wait     time.Duration // once it has waited
 	bound    time.Duration
+	header   http.Header
 	replica  *replica
 	cold     time.Duration
 	stream   bool
@@ -52,15 +54,15 @@ type Invocation struct {
 }
 
 // Invoke counts an invocation and leases its first replica, waiting no longer
-// than the function's queue timeout, bound (0: none) and the context. The
-// error is a *Refusal, [faas.ErrNotFound] or the context's. End must be called
+// than the function's queue timeout, bound (0: none) and the context. What it
+// occupies while it waits is taken for the size of its header. The error is a *Refusal, [faas.ErrNotFound] or the context's. End must be called
 // in either case.
-func (t *Target) Invoke(ctx context.Context, bound time.Duration) (*Invocation, error) {
+func (t *Target) Invoke(ctx context.Context, bound time.Duration, header http.Header) (*Invocation, error) {
 	t.started.Add(1)
 	if !t.active.Load() && t.active.CompareAndSwap(false, true) {
 		t.registry.scaler.poke(t)
 	}
-	i := &Invocation{target: t, bound: bound, begin: time.Now()}
+	i := &Invocation{target: t, bound: bound, header: header, begin: time.Now()}
 	if len(t.now.Load().ready) > 0 {
 		return i, i.lease(ctx)
 	}
@@ -173,7 +175,7 @@ func (i *Invocation) lease(ctx context.Context) error {
 		i.leased = time.Now()
 		ago = max(1, i.leased.Sub(i.begin))
 	}
-	r, w, err := i.target.lease(i.patience, ago)
+	r, w, err := i.target.lease(i, ago)
 	if w == nil {
 		i.replica = r
 		return err
@@ -191,6 +193,16 @@ func (i *Invocation) lease(ctx context.Context) error {
 		i.target.leave(w)
 		return i.target.late(i.wait)
 	}
+}
+
+// size of what is sent as header, in bytes; what holds it is not counted.
+func (i *Invocation) size() (n int64) {
+	for name, values := range i.header {
+		for _, v := range values {
+			n += int64(len(name) + len(v))
+		}
+	}
+	return n
 }
 
 // late is the error for a request whose wait is over.

@@ -79,15 +79,13 @@ func (p *Peers) Run(ctx context.Context, r *Registry, ask func()) {
 }
 
 // List says at which addresses there are gateways; this one may be among them.
-// Not known means that these were there when that was last known.
+// Not known means that there may be others, among them those that there were when it was last known.
 func (p *Peers) List(addrs []string, known bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.listed = known; !known {
-		return
-	}
+	p.listed = known
 	for addr := range p.peers {
-		if !slices.Contains(addrs, addr) {
+		if known && !slices.Contains(addrs, addr) {
 			delete(p.peers, addr)
 		}
 	}

@@ -344,8 +344,10 @@ func TestPeers(t *testing.T) {
 		p.End("3")
 		p.Hear("2", "other", time.Now(), told(6))
 		expect("one is heard again, one has ended", true, 6)
-		p.List(nil, false)
+		p.List([]string{"4"}, false)
 		expect("names are not found", false, 6)
+		p.Hear("4", "fourth", time.Now(), told(1))
+		expect("one that was is heard", false, 7)
 		p.List([]string{"1"}, true)
 		p.Hear("2", "other", time.Now(), told(7)) // late
 		expect("it is gone", true, 0)

@@ -96,13 +96,13 @@ func TestLeavingTakeNoSlots(t *testing.T) {
 		}
 		reg.Set(d)
 		for range 2 {
-			i, err := target.Invoke(t.Context(), time.Second)
+			i, err := target.Invoke(t.Context(), time.Second, nil)
 			if err != nil {
 				t.Errorf("two new replicas have nothing to do: %v", err)
 			}
 			defer i.End()
 		}
-		if i, err := target.Invoke(t.Context(), time.Second); err == nil {
+		if i, err := target.Invoke(t.Context(), time.Second, nil); err == nil {
 			t.Error("a third request is in two replicas that take one each")
 			i.End()
 		}

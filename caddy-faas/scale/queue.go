@@ -11,6 +11,8 @@ import (
 )
 
 const (
+	// maxQueuedBytes bounds the headers of all requests that wait; their bodies are not read.
+	maxQueuedBytes = 256 << 20
 	// minQueueTimeout and startsWaited bound a wait where it is known how long a start takes.
 	minQueueTimeout = 10 * time.Second
 	startsWaited    = 3.5
@@ -25,6 +27,7 @@ const (
 // waiter is one request in the queue; it gets exactly one grant.
 type waiter struct {
 	since int64         // clock
+	size  int64         // of its header
 	grant chan grant    // of capacity 1
 	place *list.Element // nil once it has left the queue
 }
@@ -55,20 +58,21 @@ func (s *snapshot) startFailure() error {
 }
 
 // lease takes a slot of a replica or waits in the queue for one: then the
-// result comes through the waiter, which is nil otherwise. The request would wait no longer than patience.
+// result comes through the waiter, which is nil otherwise.
 // One that comes again, as a replica did not take it, came so long ago: it goes before those that wait.
-func (t *Target) lease(patience func() time.Duration, ago time.Duration) (*replica, *waiter, error) {
+func (t *Target) lease(i *Invocation, ago time.Duration) (*replica, *waiter, error) {
 	if ago > 0 || t.queued.Load() == 0 {
 		if r := t.pick(); r != nil {
 			return r, nil, nil
 		}
 	}
+	size := i.size()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if err := t.refuseLocked(patience()); err != nil {
+	if err := t.refuseLocked(i.patience(), size); err != nil {
 		return nil, nil, err
 	}
-	w := &waiter{since: t.registry.clock() - int64(ago), grant: make(chan grant, 1)}
+	w := &waiter{since: t.registry.clock() - int64(ago), size: size, grant: make(chan grant, 1)}
 	if ago > 0 {
 		w.place = t.waiters.PushFront(w)
 	} else {
@@ -78,6 +82,7 @@ func (t *Target) lease(patience func() time.Duration, ago time.Duration) (*repli
 	// looks at the count, so one of the two sees the other.
 	t.queued.Add(1)
 	t.registry.queued.Add(1)
+	t.registry.queuedBytes.Add(size)
 	t.dispatchLocked()
 	if t.waiters.Len() == 1 { // from now on the scaler looks at it by itself
 		t.attend()
@@ -86,7 +91,7 @@ func (t *Target) lease(patience func() time.Duration, ago time.Duration) (*repli
 }
 
 // refuseLocked is why a request can't wait.
-func (t *Target) refuseLocked(patience time.Duration) error {
+func (t *Target) refuseLocked(patience time.Duration, size int64) error {
 	s := t.now.Load()
 	if t.gone.Load() {
 		return faas.ErrNotFound
@@ -109,6 +114,8 @@ func (t *Target) refuseLocked(patience time.Duration) error {
 		return &Refusal{Reason: QueueFull, RetryAfter: t.drained(s), Detail: fmt.Sprintf("%d requests wait already", depth)}
 	case t.registry.queued.Load() >= int64(total):
 		return &Refusal{Reason: QueueFull, RetryAfter: t.drained(s), Detail: fmt.Sprintf("%d requests wait already, for all functions together", total)}
+	case t.registry.queuedBytes.Load()+size > maxQueuedBytes:
+		return &Refusal{Reason: QueueFull, RetryAfter: t.drained(s), Detail: fmt.Sprintf("requests with %d MiB of headers wait already, for all functions together", maxQueuedBytes>>20)}
 	case r.Concurrency > 0:
 		slots := max(s.up, r.Max) * r.Concurrency
 		if need := time.Duration(float64(t.service.Load()) * (float64(waiting)/float64(slots) + 0.5)); need > patience {
@@ -183,6 +190,7 @@ func (t *Target) grantLocked(w *waiter, g grant) {
 	w.grant <- g
 	t.queued.Add(-1)
 	t.registry.queued.Add(-1)
+	t.registry.queuedBytes.Add(-w.size)
 }
 
 // leave takes a waiter out of the queue; what it was granted meanwhile goes back.

@@ -2,6 +2,7 @@ package scale
 
 import (
 	"errors"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -84,7 +85,7 @@ func TestGrantToWhoLeaves(t *testing.T) {
 		f := e.deploy("f", 1, faas.LabelConcurrency, "1")
 		time.Sleep(2 * time.Second)
 		first := mustInvoke(t, f)
-		_, w, err := f.lease(func() time.Duration { return time.Minute }, 0)
+		_, w, err := f.lease(&Invocation{target: f, begin: time.Now()}, 0)
 		if w == nil || err != nil {
 			t.Fatalf("it does not wait: %v", err)
 		}
@@ -121,6 +122,36 @@ func TestWhoWaitsIsBounded(t *testing.T) {
 		time.Sleep(time.Minute)
 		if n := e.reg.queued.Load(); n != 0 {
 			t.Errorf("%d still wait, for all functions together", n)
+		}
+	})
+}
+
+// However few wait, their headers are bounded.
+func TestHeadersOfWhoWaitsAreBounded(t *testing.T) {
+	withEngine(t, func(t *testing.T, e *testEngine) {
+		e.neverUp["f"] = true
+		f := e.deploy("f", 1)
+		huge := http.Header{"X": {strings.Repeat("x", 100<<20)}}
+		for range 2 {
+			go func() {
+				i, _ := f.Invoke(t.Context(), 0, huge)
+				i.End()
+			}()
+		}
+		synctest.Wait()
+		i, err := f.Invoke(t.Context(), 0, huge)
+		i.End()
+		if r := wantRefusal(t, err, QueueFull); r.Detail != "requests with 256 MiB of headers wait already, for all functions together" {
+			t.Errorf("%+v", r)
+		}
+		go serve(t, f, 0)
+		synctest.Wait()
+		if f.Queued() != 3 {
+			t.Errorf("%d wait, want a small one, too", f.Queued())
+		}
+		time.Sleep(time.Minute)
+		if n := e.reg.queuedBytes.Load(); n != 0 {
+			t.Errorf("%d bytes still wait", n)
 		}
 	})
 }

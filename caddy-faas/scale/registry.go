@@ -60,19 +60,20 @@ func (r *Registry) pace() int {
 // Registry holds every function that the provider has told of. It is a
 // [faas.Sink]; a look-up takes no lock.
 type Registry struct {
-	raiser   Raiser
-	began    time.Time
-	log      *zap.Logger
-	removed  func(faas.ID)
-	targets  sync.Map // faas.ID -> *Target
-	synced   chan struct{}
-	once     sync.Once
-	defaults atomic.Pointer[Defaults]
-	queued   atomic.Int64 // for all functions together
-	startup  mean         // how long replicas of any function take to become ready
-	scaler   *scaler
-	used     sync.Map // of *Target: those that the scaler looks at
-	others   atomic.Pointer[Others]
+	raiser      Raiser
+	began       time.Time
+	log         *zap.Logger
+	removed     func(faas.ID)
+	targets     sync.Map // faas.ID -> *Target
+	synced      chan struct{}
+	once        sync.Once
+	defaults    atomic.Pointer[Defaults]
+	queued      atomic.Int64 // for all functions together
+	queuedBytes atomic.Int64 // of their headers
+	startup     mean         // how long replicas of any function take to become ready
+	scaler      *scaler
+	used        sync.Map // of *Target: those that the scaler looks at
+	others      atomic.Pointer[Others]
 }
 
 var _ faas.Sink = (*Registry)(nil)

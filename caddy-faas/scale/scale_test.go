@@ -57,7 +57,7 @@ func setUp(t *testing.T, r *raiser, d faas.Deployment) (*Registry, *Target) {
 
 func mustInvoke(t *testing.T, target *Target) *Invocation {
 	t.Helper()
-	i, err := target.Invoke(t.Context(), time.Minute)
+	i, err := target.Invoke(t.Context(), time.Minute, nil)
 	if err != nil {
 		t.Fatalf("Invoke: %v", err)
 	}
@@ -104,7 +104,7 @@ func TestOneRaiseHoweverManyWait(t *testing.T) {
 		var all sync.WaitGroup
 		for range 500 {
 			all.Go(func() {
-				i, err := target.Invoke(t.Context(), time.Minute)
+				i, err := target.Invoke(t.Context(), time.Minute, nil)
 				if err != nil {
 					t.Errorf("Invoke: %v", err)
 				}
@@ -140,7 +140,7 @@ func TestScaledToZeroWhileWaitingIsRaisedAgain(t *testing.T) {
 		reg, target := setUp(t, r, deployment(0, nil))
 		done := make(chan error)
 		go func() {
-			i, err := target.Invoke(t.Context(), time.Minute)
+			i, err := target.Invoke(t.Context(), time.Minute, nil)
 			i.End()
 			done <- err
 		}()
@@ -207,7 +207,7 @@ func TestWaitEnds(t *testing.T) {
 				defer cancel()
 				done := make(chan error)
 				go func() {
-					i, err := target.Invoke(ctx, 10*time.Second)
+					i, err := target.Invoke(ctx, 10*time.Second, nil)
 					i.End()
 					done <- err
 				}()
@@ -228,7 +228,7 @@ func TestRaiseRefusedByTheEngine(t *testing.T) {
 	r := &raiser{do: func(faas.ID, int) error { return errors.New("no space left") }}
 	_, target := setUp(t, r, deployment(0, nil))
 	for n := range int64(2) { // each request asks anew
-		_, err := target.Invoke(t.Context(), time.Minute)
+		_, err := target.Invoke(t.Context(), time.Minute, nil)
 		wantRefusal(t, err, StartFailed)
 		if got := r.calls.Load(); got != n+1 {
 			t.Errorf("%d raises after %d requests", got, n+1)
@@ -240,7 +240,7 @@ func TestFailingFunctionRefusesAtOnce(t *testing.T) {
 	d := deployment(0, nil)
 	d.Desired, d.Failing, d.Reason = 1, true, "exit status 3: boom"
 	reg, target := setUp(t, new(raiser), d)
-	_, err := target.Invoke(t.Context(), time.Hour)
+	_, err := target.Invoke(t.Context(), time.Hour, nil)
 	wantRefusal(t, err, StartFailed)
 	d.Replicas = deployment(1, nil).Replicas // an older version goes on serving
 	reg.Set(d)
@@ -254,7 +254,7 @@ func TestSlotsAreGrantedInOrder(t *testing.T) {
 		order := make(chan int, 10)
 		for n := range 10 {
 			go func() {
-				i, err := target.Invoke(t.Context(), time.Minute)
+				i, err := target.Invoke(t.Context(), time.Minute, nil)
 				if err != nil {
 					t.Errorf("Invoke: %v", err)
 				}
@@ -279,7 +279,7 @@ func TestWhoComesAgainIsFirst(t *testing.T) {
 		first := mustInvoke(t, target)
 		order := make(chan string, 2)
 		go func() {
-			i, err := target.Invoke(t.Context(), time.Minute)
+			i, err := target.Invoke(t.Context(), time.Minute, nil)
 			order <- fmt.Sprint("second ", err)
 			i.End()
 		}()
@@ -299,12 +299,12 @@ func TestQueueIsBounded(t *testing.T) {
 		_, target := setUp(t, new(raiser), deployment(0, nil))
 		for range NewDefaults().Depth {
 			go func() {
-				i, _ := target.Invoke(t.Context(), time.Second)
+				i, _ := target.Invoke(t.Context(), time.Second, nil)
 				i.End()
 			}()
 		}
 		synctest.Wait()
-		_, err := target.Invoke(t.Context(), time.Second)
+		_, err := target.Invoke(t.Context(), time.Second, nil)
 		wantRefusal(t, err, QueueFull)
 		time.Sleep(2 * time.Second) // synctest's clock
 		synctest.Wait()
@@ -346,7 +346,7 @@ func TestRefusedConnection(t *testing.T) {
 func TestOnlyReplicaRefuses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, target := setUp(t, new(raiser), deployment(1, nil))
-		i, err := target.Invoke(t.Context(), time.Second) // shorter than an ejection
+		i, err := target.Invoke(t.Context(), time.Second, nil) // shorter than an ejection
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -406,7 +406,7 @@ func TestLeasesUnderChange(t *testing.T) {
 	for range 50 {
 		all.Go(func() {
 			for range 200 {
-				i, err := target.Invoke(t.Context(), time.Minute)
+				i, err := target.Invoke(t.Context(), time.Minute, nil)
 				if err != nil {
 					t.Errorf("Invoke: %v", err)
 					return
@@ -435,7 +435,7 @@ func TestRaiseOfWhichNothingIsHeard(t *testing.T) {
 		reg, target := setUp(t, r, deployment(0, map[string]string{faas.LabelQueueTimeout: "1h"}))
 		done := make(chan error, 2)
 		invoke := func() {
-			i, err := target.Invoke(t.Context(), 2*callTimeout)
+			i, err := target.Invoke(t.Context(), 2*callTimeout, nil)
 			i.End()
 			done <- err
 		}

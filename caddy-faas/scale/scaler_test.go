@@ -125,7 +125,7 @@ func withEngine(t *testing.T, test func(*testing.T, *testEngine)) {
 
 // serve makes a request that takes so long.
 func serve(t *testing.T, target *Target, takes time.Duration) error {
-	i, err := target.Invoke(t.Context(), 0)
+	i, err := target.Invoke(t.Context(), 0, nil)
 	defer i.End()
 	if err == nil {
 		time.Sleep(takes)

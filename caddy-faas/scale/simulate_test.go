@@ -261,7 +261,7 @@ func (s *simulation) load(t *testing.T, id faas.ID, tr trace, rnd *rand.Rand, al
 		}
 		all.Go(func() {
 			begin := time.Now()
-			i, err := target.Invoke(t.Context(), 0)
+			i, err := target.Invoke(t.Context(), 0, nil)
 			beyond := false
 			for err == nil && !s.enter(i.Addr(), int(places), &beyond) {
 				i.Full() // other gateways use it as well
