@@ -40,6 +40,7 @@ type scaling struct {
 	Rate     float64   `json:"rate"`
 	Reason   string    `json:"reason"`
 	Since    time.Time `json:"since"`
+	Held     string    `json:"held"`
 }
 
 func (s *scaling) describe(line func(name, value string)) {
@@ -51,6 +52,9 @@ func (s *scaling) describe(line func(name, value string)) {
 	}
 	if s.Reason != "" {
 		line("Scaled:", s.Reason+", at "+s.Since.Format(time.RFC3339))
+	}
+	if s.Held != "" {
+		line("Held:", s.Held)
 	}
 }
 

@@ -12,8 +12,8 @@ import (
 func TestDescribeTellsOfScaling(t *testing.T) {
 	alone(t)
 	for _, tt := range []struct{ scaling, want string }{
-		{`,"scaling":{"rate":41.33,"inFlight":8,"queued":31,"reason":"2 -> 4: 41.3 requests/s","since":"2026-01-01T00:00:00Z"}`,
-			"Ready:        2/4\nLoad:         41.3 requests/s, 8 in flight, 31 waiting\nScaled:       2 -> 4: 41.3 requests/s, at 2026-01-01T00:00:00Z\nURL:"},
+		{`,"scaling":{"rate":41.33,"inFlight":8,"queued":31,"reason":"2 -> 4: 41.3 requests/s","since":"2026-01-01T00:00:00Z","held":"an alert"}`,
+			"Ready:        2/4\nLoad:         41.3 requests/s, 8 in flight, 31 waiting\nScaled:       2 -> 4: 41.3 requests/s, at 2026-01-01T00:00:00Z\nHeld:         an alert\nURL:"},
 		{`,"scaling":{"rate":0.8}`, "Ready:        2/4\nURL:"},
 		{``, "Ready:        2/4\nURL:"}, // OpenFaaS's gateway
 	} {

@@ -15,12 +15,18 @@ const drainTime = 30 * time.Second
 func (s *scaler) lowerable(f *scaled, now int64) bool {
 	if !f.others.owned() { // its owner lowers it, and is helped
 		f.lowerBy, f.excess = 0, 0
+		f.held.Store(nil)
 		f.narrow(f.others.narrowed())
 		return false
 	}
 	desired := f.desired()
 	least, _ := f.least(now)
-	if least >= desired || !f.others.Whole || f.others.stay || f.writing != nil || f.goal.asked != none || f.now.Rolling || now < f.retry || now < f.goal.stay {
+	var held *string
+	if r := &f.rules; least < desired || r.Auto && !f.others.Whole && max(f.decided.Keep, r.wake()) < desired {
+		held = f.keeps(now)
+	}
+	f.held.Store(held)
+	if least >= desired || held != nil || f.writing != nil || f.goal.asked != none || now < f.retry {
 		f.widen()
 		return false
 	}
@@ -43,6 +49,25 @@ func (s *scaler) lowerable(f *scaled, now int64) bool {
 		busy += r.inFlight.Load()
 	}
 	return busy == 0 || now >= f.lowerBy && !f.rules.Protect
+}
+
+// What keeps a function from being lowered.
+var (
+	notHeard = "another gateway is not heard, which may have requests for it"
+	onHold   = "an alert of severity hold"
+	rolling  = "it is being updated"
+)
+
+func (f *scaled) keeps(now int64) *string {
+	switch {
+	case !f.others.Whole:
+		return &notHeard
+	case f.others.stay || now < f.goal.stay:
+		return &onHold
+	case f.now.Rolling:
+		return &rolling
+	}
+	return nil
 }
 
 // lower asks the engine for fewer replicas of some functions, no more often than it may be asked for

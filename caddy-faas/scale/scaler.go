@@ -222,6 +222,7 @@ func (s *scaler) leave(f *scaled, now int64) {
 	}
 	delete(s.used, f.Target)
 	delete(s.busy, f)
+	f.held.Store(nil)
 	f.widen()
 	s.registry.used.Delete(f.Target)
 	f.active.Store(false)

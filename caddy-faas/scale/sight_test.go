@@ -20,7 +20,7 @@ func TestLostSight(t *testing.T) {
 		stop()
 		before := f.Status().Desired
 		time.Sleep(time.Hour)
-		if got := f.Status(); got.Desired != before || before < 10 {
+		if got := all[owner].get(f.id).Status(); got.Desired != before || before < 10 || got.Held != notHeard {
 			t.Errorf("without load, and without sight of one: %+v, before %d", got, before)
 		}
 		stop = all[third].load(t, f.id, 14)
@@ -32,6 +32,9 @@ func TestLostSight(t *testing.T) {
 		all[other].is(false, false)
 		time.Sleep(2 * time.Minute)
 		expect(t, f, "heard again", 1)
+		if got := all[owner].get(f.id).Status().Held; got != "" {
+			t.Errorf("heard again, it is held: %s", got)
+		}
 		stop = all[other].load(t, f.id, 7)
 		time.Sleep(time.Minute)
 		stop()

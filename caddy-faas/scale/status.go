@@ -18,6 +18,7 @@ type Status struct {
 	Rate     float64   `json:"rate"`              // invocations a second, lately
 	Reason   string    `json:"reason,omitempty"`  // why the number of replicas was last changed; "" if it was not
 	Since    time.Time `json:"since,omitzero"`    // when that was
+	Held     string    `json:"held,omitempty"`    // why it keeps more replicas than its load needs; "" if it does not
 }
 
 // explanation of the last change.
@@ -40,6 +41,9 @@ func (t *Target) Status() Status {
 	}
 	if why := t.why.Load(); why != nil {
 		status.Reason, status.Since = why.text, why.at
+	}
+	if held := t.held.Load(); held != nil {
+		status.Held = *held
 	}
 	return status
 }

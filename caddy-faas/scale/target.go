@@ -37,6 +37,7 @@ type Target struct {
 	part    atomic.Pointer[part]        // of the slots; nil: all
 	startup mean                        // how long a replica takes to become ready
 	why     atomic.Pointer[explanation] // of the last change
+	held    atomic.Pointer[string]      // why it is not lowered; nil: nothing keeps it
 
 	mu      sync.Mutex
 	waiters list.List // of *waiter, the oldest first
