@@ -65,8 +65,8 @@ func (p *Peers) Run(ctx context.Context, r *Registry, ask func()) {
 		begun := time.Now()
 		ask()
 		r.heard()
-		took := time.Since(begun)
-		rest.Reset(max(askSoon, share*took))
+		// Where there is much to tell, a tenth of the time at most goes into it.
+		rest.Reset(min(max(askSoon, 9*time.Since(begun)), askEvery))
 		for resting := true; resting; resting = time.Since(begun) < askEvery && r.queued.Load() == 0 {
 			select {
 			case <-ctx.Done():
