@@ -249,10 +249,14 @@ func (a *API) audit(r *http.Request, err error) {
 		fields = append(fields, zap.String("target", target))
 	}
 	if err != nil {
-		if status := statusOf(err); status != statusClientGone {
+		status := statusOf(err)
+		if status == http.StatusNotFound && r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "/functions") {
+			return // so OpenFaaS's clients begin with each new function
+		}
+		if status != statusClientGone {
 			a.engine.past.Add(history.Event{Time: time.Now(), Function: target, Kind: history.Refused, Text: fmt.Sprintf("%s %s: %d %v", r.Method, r.URL.Path, status, err)})
 		}
-		a.log.Warn("management call refused", append(fields, zap.Int("status", statusOf(err)), zap.Error(err))...)
+		a.log.Warn("management call refused", append(fields, zap.Int("status", status), zap.Error(err))...)
 		return
 	}
 	a.log.Info("management call", fields...)

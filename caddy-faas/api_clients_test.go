@@ -66,6 +66,7 @@ func TestPassword(t *testing.T) {
 		t.Errorf("/healthz: %d", a.StatusCode)
 	}
 	g.password = password
+	g.want(t, 404, "PUT", "/system/functions", `{"service":"x","image":"i","envProcess":"cat"}`) // not audited: clients begin so
 	g.want(t, 202, "POST", "/system/functions", `{"service":"x","image":"i","envProcess":"cat"}`)
 	g.want(t, 400, "POST", "/system/functions", `{"service":"x","image":"i","envProcess":"cat"}`)
 	want := []string{
