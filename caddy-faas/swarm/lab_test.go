@@ -152,9 +152,21 @@ func TestLabNodes(t *testing.T) {
 			t.Errorf("%s: %d of %d requests were broken off, more than %d", what, broken.Load(), sent, most)
 		}
 	}
+	// What was written on a node that is gone can't be read; what was written on others can.
+	logs := func() {
+		t.Helper()
+		text := strings.TrimSpace(g.call("GET", "/system/logs?tail=20&name="+name, "", 200))
+		if !strings.Contains(text, "Duration: ") {
+			t.Errorf("the log is %q", text)
+		}
+		t.Logf("the log ends with %s", text[strings.LastIndexByte(text, '\n')+1:])
+	}
 	step("kill", 2*workers, func() {
+		logs()
 		l.do("kill", "n3")
+		logs()
 		eventually(t, "the replica has moved", func() bool { return left("n3") })
+		logs()
 	})
 	l.do("start", "n3")
 	l.do("wait-ready", "60")
