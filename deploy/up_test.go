@@ -54,6 +54,14 @@ func TestUp(t *testing.T) {
 		t.Errorf("with a port that is taken: %v\n%s", err, out)
 	}
 	free()
+	for setting, want := range map[string]string{
+		"FAAS_HTTP_PORT=http":       "FAAS_HTTP_PORT: http: want a port",
+		"FAAS_REGISTRY=127.0.0.1:1": "the gateway's image 127.0.0.1:1/caddy-faas/gateway:latest can't be run: ",
+	} {
+		if out, err := again(setting); err == nil || !strings.Contains(out, want) {
+			t.Errorf("with %s: %v\n%s", setting, err, out)
+		}
+	}
 
 	out, err := up()
 	if err != nil {
