@@ -22,7 +22,8 @@ gone() {
 
 containers() { docker ps -aq --filter "label=com.docker.stack.namespace=$stack"; }
 
-attached() { docker ps -aq --filter "network=$network"; }
+# attached are containers that keep the network; what has ended doesn't, and of jobs that are removed the engine keeps that.
+attached() { docker ps -q --filter "network=$network"; }
 
 # others are the services on the functions' network that are not of the stack.
 others() {

@@ -216,6 +216,10 @@ func (e *engine) downLeavesNothing(t *testing.T, data string) {
 	image := strings.Fields(e.docker(t, "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "functions/alpine"))[0]
 	admin("--data", `{"service":"mine","image":"`+image+`"}`, "http://127.0.0.1/system/functions")
 
+	// The engine keeps the container of a job that is removed.
+	e.docker(t, "service", "create", "--quiet", "--no-resolve-image", "--name", "job", "--mode", "replicated-job", "--restart-condition", "none", "--network", "functions", image, "true")
+	e.docker(t, "service", "rm", "job")
+
 	kinds := func() (left []string) {
 		for _, kind := range []string{"service", "secret", "config"} {
 			left = append(left, strings.Fields(e.docker(t, kind, "ls", "--format", kind+":{{.Name}}"))...)
