@@ -28,8 +28,9 @@ import (
 const (
 	// peerTimeout bounds one answer, and one look-up of a name.
 	peerTimeout = time.Second
-	// peersEvery is how often names are looked up.
-	peersEvery = 5 * time.Second
+	// peersEvery is how often names are looked up; as long as they aren't all found, peersSoon. Then it takes peersEvery
+	// until that is told: an engine knows the name of what has just begun a moment later.
+	peersEvery, peersSoon = 5 * time.Second, time.Second
 	// maxNews bounds an answer in bytes: some 50,000 functions in use. A gateway that says more is not heard.
 	maxNews = 8 << 20
 	// byName is before a name, where an address may be, that could not be looked up.
@@ -47,6 +48,7 @@ type peering struct {
 
 	looked time.Time // run's own: when names were last looked up, and for which group
 	of     *group
+	found  time.Time // when all were found last, or first looked up
 	mu     sync.Mutex
 	silent map[string]string // why an address is not heard, as it was logged
 }
@@ -95,10 +97,18 @@ func (p *peering) run(ctx context.Context) {
 
 // look finds out at which addresses there are gateways, from time to time.
 func (p *peering) look(ctx context.Context, g *group) {
-	if g == p.of && time.Since(p.looked) < peersEvery {
+	now := time.Now()
+	if g != p.of {
+		p.of, p.found, p.looked = g, now, time.Time{}
+	}
+	every := peersEvery
+	if !p.found.Equal(p.looked) {
+		every = peersSoon
+	}
+	if now.Sub(p.looked) < every {
 		return
 	}
-	p.of, p.looked = g, time.Now()
+	p.looked = now
 	var all []string
 	known := true
 	for _, peer := range g.peers {
@@ -110,8 +120,13 @@ func (p *peering) look(ctx context.Context, g *group) {
 				all = append(all, net.JoinHostPort(addr, port))
 			}
 		}
-		p.tell(byName+peer, "finding gateways failed; functions are not lowered meanwhile", err)
+		if err == nil || now.Sub(p.found) >= peersEvery {
+			p.tell(byName+peer, "finding gateways failed; functions are not lowered meanwhile", err)
+		}
 		known = known && err == nil
+	}
+	if known {
+		p.found = now
 	}
 	slices.Sort(all)
 	all = slices.Compact(all)

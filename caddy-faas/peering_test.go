@@ -339,3 +339,19 @@ func TestSilentPeerIsLoggedOnce(t *testing.T) {
 		t.Errorf("logged %d times: %v", n, log.All())
 	}
 }
+
+// A name that is not found yet just after the start is not told of; one that still is not found later, once.
+func TestUnknownNameIsLogged(t *testing.T) {
+	core, log := observer.New(zap.WarnLevel)
+	r := scale.NewRegistry(new(faastest.Memory), zap.NewNop(), func(faas.ID) {})
+	defer r.Close()
+	p := newPeering(r, zap.New(core))
+	g := &group{peers: []string{":1"}}
+	for n := range 3 {
+		p.look(t.Context(), g)
+		if got := log.FilterMessageSnippet("finding gateways failed").Len(); got != min(n, 1) {
+			t.Errorf("logged %d times after %d looks", got, n+1)
+		}
+		p.found, p.looked = p.found.Add(-peersEvery), p.looked.Add(-peersSoon)
+	}
+}
