@@ -363,6 +363,9 @@ func TestAlertIsAFloor(t *testing.T) {
 		send("resolved", "")
 		time.Sleep(40 * time.Second)
 		replicas(3)
+		if w := a.call("GET", "/system/function/f", ""); !strings.Contains(w.Body.String(), `"held":"an alert of severity hold"`) {
+			t.Errorf("what holds it is not told: %s", w.Body)
+		}
 		send("resolved", `,"severity":"hold"`)
 		time.Sleep(2 * time.Second)
 		replicas(1)

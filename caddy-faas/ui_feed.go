@@ -70,6 +70,7 @@ type uiRow struct {
 	Max        int        `json:"max"`
 	Auto       bool       `json:"auto"` // whether load decides, between Min and Max
 	Why        string     `json:"why,omitempty"`
+	Held       string     `json:"held,omitempty"`
 	Since      time.Time  `json:"since,omitzero"` // when Why came to be
 	Total      uint64     `json:"total"`
 	ColdStarts uint64     `json:"coldStarts"`
@@ -125,7 +126,7 @@ func (e *engine) newUIRow(t *scale.Target, sum history.Summary) uiRow {
 	r := uiRow{
 		ID: t.Name(), Name: d.Name, Namespace: d.Namespace, Image: d.Image, Command: d.Command(), Secrets: d.Secrets,
 		Extension: d.Labels[faas.LabelExtension], Created: d.Created, State: stateOf(t), Job: newJobStatus(d.Job), Reason: e.ails(t),
-		Desired: d.Desired, Ready: t.Ready(), Min: rules.Min, Max: rules.Max, Auto: rules.Auto, Why: status.Reason, Since: status.Since,
+		Desired: d.Desired, Ready: t.Ready(), Min: rules.Min, Max: rules.Max, Auto: rules.Auto, Why: status.Reason, Since: status.Since, Held: status.Held,
 		Total: t.Started(), ColdStarts: t.ColdStarts(), InFlight: t.InFlight(), Queued: t.Queued(),
 		Rate: rounded(sum.Rate, 2), Failures: rounded(sum.Failures, 2), P50: rounded(sum.P50, 4), P99: rounded(sum.P99, 4),
 	}

@@ -92,9 +92,9 @@ function scalePanel(f) {
 	const slider = h('input', {type: 'range', min: 0, step: 1, 'aria-label': 'Replicas'});
 	const number = h('input', {type: 'number', min: 0, max: 10000, step: 1, 'aria-label': 'Replicas', class: 'tiny'});
 	const apply = h('button', {type: 'button', class: 'primary', onclick: set}, 'Scale');
-	const note = h('p', {class: 'note'}), why = h('p', {class: 'note', hidden: true}), ends = h('span', {class: 'note'});
+	const note = h('p', {class: 'note'}), why = h('p', {class: 'note', hidden: true}), held = h('p', {class: 'note', hidden: true}), ends = h('span', {class: 'note'});
 	const panel = h('section', {class: 'panel scale'}, h('h2', {}, 'Scale'),
-		h('div', {class: 'row'}, slider, number, apply), ends, note, why);
+		h('div', {class: 'row'}, slider, number, apply), ends, note, why, held);
 	let touched = false, busy = false;
 	const move = from => () => { touched = true; const v = from.value; slider.value = v; number.value = v; state(); };
 	slider.addEventListener('input', move(slider));
@@ -126,6 +126,8 @@ function scalePanel(f) {
 		text(ends, f.auto ? `By load, from ${f.min} to ${f.max}` : 'By hand; load changes nothing');
 		why.hidden = !f.why;
 		text(why, f.why ? `${arrows(f.why)} (${ago(f.since)})` : '');
+		held.hidden = !f.held;
+		text(held, f.held ? `Not lowered: ${f.held}` : '');
 		text(note, (f.desired === 0 ? 'At zero: the next invocation starts it.'
 			: `${count(f.ready)} of ${count(f.desired)} ready.`));
 		state();
