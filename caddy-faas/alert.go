@@ -53,10 +53,12 @@ func (a *API) alert(w http.ResponseWriter, r *http.Request, _ string) error {
 	return nil
 }
 
-// alerts remembers what was obeyed lately.
+// alerts remembers what was obeyed lately, here or by another gateway.
 type alerts struct {
-	mu     sync.Mutex // held while an alert is obeyed, so that steps add up
-	obeyed map[string]time.Time
+	obeying sync.Mutex // held while an alert is obeyed, so that steps add up
+
+	mu     sync.Mutex
+	obeyed map[string]time.Time // by alert.key
 }
 
 // resend is how soon an alert that fires on is taken for the same message sent
@@ -64,8 +66,8 @@ type alerts struct {
 const resend = 25 * time.Second
 
 func (l *alerts) obey(ctx context.Context, e *engine, one alert) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.obeying.Lock()
+	defer l.obeying.Unlock()
 	t := e.registry.Lookup(ctx, faas.ParseID(one.Labels.FunctionName), defaultWait)
 	firing := one.Status == "firing"
 	switch {
@@ -87,9 +89,11 @@ func (l *alerts) obey(ctx context.Context, e *engine, one alert) error {
 		}
 		if err := e.provider.Scale(ctx, d.ID, want); err != nil && !errors.Is(err, faas.ErrNotFound) {
 			metrics.alerts.WithLabelValues("failed").Inc()
-			delete(l.obeyed, one.key()) // Alertmanager sends it again
-			return err
+			return err // Alertmanager sends it again
 		}
+	}
+	if one.Fingerprint != "" {
+		l.learn(map[string]time.Duration{one.key(): 0}, time.Now())
 	}
 	metrics.alerts.WithLabelValues("obeyed").Inc()
 	return nil
@@ -100,21 +104,35 @@ func (a *alert) key() string { return a.Fingerprint + " " + a.StartsAt + " " + a
 
 // again tells whether this very alert was obeyed a short while ago.
 func (l *alerts) again(one alert, now time.Time) bool {
-	if one.Fingerprint == "" {
-		return false
-	}
+	_, ok := l.ages(now)[one.key()]
+	return ok
+}
+
+// ages are how long ago alerts were obeyed that may be sent again, by their keys.
+func (l *alerts) ages(now time.Time) map[string]time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := make(map[string]time.Duration, len(l.obeyed))
 	for key, at := range l.obeyed {
-		if now.Sub(at) >= resend {
+		if age := now.Sub(at); age < resend {
+			all[key] = age
+		} else {
 			delete(l.obeyed, key)
 		}
 	}
-	key := one.key()
-	if _, ok := l.obeyed[key]; ok {
-		return true
-	}
+	return all
+}
+
+// learn takes in what was obeyed: what is sent again may be sent to another gateway.
+func (l *alerts) learn(ages map[string]time.Duration, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.obeyed == nil {
 		l.obeyed = make(map[string]time.Time)
 	}
-	l.obeyed[key] = now
-	return false
+	for key, age := range ages {
+		if _, ok := l.obeyed[key]; !ok && age < resend {
+			l.obeyed[key] = now.Add(-age)
+		}
+	}
 }

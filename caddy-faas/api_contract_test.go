@@ -321,6 +321,24 @@ func TestAlertAgain(t *testing.T) {
 	}
 }
 
+// What one gateway has obeyed another one takes for the same message, for as long and no longer.
+func TestAlertOfAnotherGateway(t *testing.T) {
+	var here, there alerts
+	one, began := alert{Status: "firing", Fingerprint: "f", StartsAt: "t"}, time.Now()
+	here.learn(map[string]time.Duration{one.key(): 0}, began)
+	for _, tt := range []struct {
+		after time.Duration
+		again bool
+	}{{resend - 2, true}, {resend - 1, true}, {resend, false}, {resend + time.Second, false}} {
+		now := began.Add(tt.after)
+		there.learn(here.ages(now), now)
+		here.learn(there.ages(now), now)
+		if here.again(one, now) != tt.again || there.again(one, now) != tt.again {
+			t.Errorf("after %s: %t at this gateway and %t at the other, want %t", tt.after, here.again(one, now), there.again(one, now), tt.again)
+		}
+	}
+}
+
 // An alert on a function that is scaled by load says how many replicas it has at least, until it is resolved or has not been heard of for a minute.
 func TestAlertIsAFloor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -44,7 +44,7 @@ func newEngine(p faas.Provider, name string, log *zap.Logger) (*engine, error) {
 	e.registry = scale.NewRegistry(p, log, e.forget)
 	e.domains = newDomains(e.registry)
 	e.feed = newFeed(e)
-	e.peering = newPeering(e.registry, log)
+	e.peering = newPeering(e.registry, &e.alerts, log)
 	e.capacity = scale.NewCapacityWatch()
 	return e, nil
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -52,6 +53,8 @@ func (p *Peer) Provision(ctx caddy.Context) error {
 type peerNews struct {
 	Gateway   string                  `json:"gateway"`
 	Functions map[string]scale.Report `json:"functions"`
+	// Alerts are how long ago (ns) those on load were obeyed that may be sent again.
+	Alerts map[string]time.Duration `json:"alerts,omitempty"`
 }
 
 // Headers of the question: a text that is new each time, and the proof of it; of the answer, its proof.
@@ -79,7 +82,7 @@ func (p *Peer) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Han
 	if n := len(nonce); n == 0 || n > peerNonceSize || !hmac.Equal([]byte(r.Header.Get(peerProof)), []byte(proof(p.secret, "question", nonce, nil))) {
 		return caddyhttp.Error(http.StatusUnauthorized, errors.New("this is for gateways that know the secret"))
 	}
-	body, err := json.Marshal(peerNews{p.engine.peering.Self(), p.engine.registry.Reports()})
+	body, err := json.Marshal(peerNews{p.engine.peering.Self(), p.engine.registry.Reports(), p.engine.alerts.ages(time.Now())})
 	if err != nil {
 		return err
 	}

@@ -42,6 +42,7 @@ const (
 type peering struct {
 	*scale.Peers
 	registry *scale.Registry
+	alerts   *alerts
 	log      *zap.Logger
 	client   *http.Client
 	group    atomic.Pointer[group]
@@ -53,9 +54,9 @@ type peering struct {
 	silent map[string]string // why an address is not heard, as it was logged
 }
 
-func newPeering(r *scale.Registry, log *zap.Logger) *peering {
+func newPeering(r *scale.Registry, a *alerts, log *zap.Logger) *peering {
 	return &peering{
-		Peers: scale.NewPeers(gatewayName()), registry: r, log: log, silent: map[string]string{},
+		Peers: scale.NewPeers(gatewayName()), registry: r, alerts: a, log: log, silent: map[string]string{},
 		client: &http.Client{
 			Timeout: peerTimeout,
 			// Never by a proxy of the environment: these are neighbours.
@@ -156,6 +157,7 @@ func (p *peering) askAll(ctx context.Context, g *group) {
 			switch {
 			case err == nil:
 				p.Hear(addr, said.Gateway, asked, said.Functions)
+				p.alerts.learn(said.Alerts, asked)
 			case errors.Is(err, syscall.ECONNREFUSED):
 				p.End(addr)
 			}

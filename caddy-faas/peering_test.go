@@ -13,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -193,7 +194,9 @@ func threeGateways(t *testing.T, load string) (*sharedServer, []*gateway, []stri
 	}
 }
 SITE {
-	faas_api
+	handle /system/* {
+		faas_api
+	}
 	handle /ui/* {
 		faas_ui
 	}
@@ -255,6 +258,26 @@ func TestThreeGateways(t *testing.T) {
 	eventually(t, "those that are left raise it", func() bool { return s.replicas() > 1 })
 	s.end(wait)
 	eventually(t, "those that are left lower it", func() bool { return s.replicas() == 1 })
+}
+
+// A gateway tells the others which alerts it has obeyed.
+func TestAlertsAreToldToGateways(t *testing.T) {
+	t.Parallel()
+	s, all, ports := threeGateways(t, scale.Capacity)
+	body := `{"alerts":[{"status":"firing","labels":{"function_name":"f0"},"fingerprint":"f","startsAt":"t"}]}`
+	if a := all[0].call(t, "POST", "/system/alert", body); a.StatusCode != 200 {
+		t.Fatalf("%d %s", a.StatusCode, a.body)
+	}
+	eventually(t, "a tenth of the most are started", func() bool { return s.replicas() == 6 })
+	r := scale.NewRegistry(new(faastest.Memory), zap.NewNop(), func(faas.ID) {})
+	defer r.Close()
+	var heard alerts
+	p, g := newPeering(r, &heard, zap.NewNop()), &group{[]string{"127.0.0.1:" + ports[0]}, []byte(strings.Repeat("s", minPeerSecret))}
+	p.look(t.Context(), g)
+	p.askAll(t.Context(), g)
+	if !heard.again(alert{Status: "firing", Fingerprint: "f", StartsAt: "t"}, time.Now()) {
+		t.Errorf("a gateway that was asked knows of %v", heard.obeyed)
+	}
 }
 
 // gatewaysThat counts those in a state, as the page does, where one of all that can be heard owns f0.
@@ -329,7 +352,7 @@ func TestSilentPeerIsLoggedOnce(t *testing.T) {
 	core, log := observer.New(zap.WarnLevel)
 	r := scale.NewRegistry(new(faastest.Memory), zap.NewNop(), func(faas.ID) {})
 	defer r.Close()
-	p := newPeering(r, zap.New(core))
+	p := newPeering(r, new(alerts), zap.New(core))
 	for _, peer := range []string{"127.0.0.1:" + freePort(t), ":1", ":2"} { // no name, no address
 		g := &group{peers: []string{peer}}
 		p.look(t.Context(), g)
@@ -345,7 +368,7 @@ func TestUnknownNameIsLogged(t *testing.T) {
 	core, log := observer.New(zap.WarnLevel)
 	r := scale.NewRegistry(new(faastest.Memory), zap.NewNop(), func(faas.ID) {})
 	defer r.Close()
-	p := newPeering(r, zap.New(core))
+	p := newPeering(r, new(alerts), zap.New(core))
 	g := &group{peers: []string{":1"}}
 	for n := range 3 {
 		p.look(t.Context(), g)
