@@ -15,18 +15,18 @@ const drainTime = 30 * time.Second
 func (s *scaler) lowerable(f *scaled, now int64) bool {
 	if !f.others.owned() { // its owner lowers it, and is helped
 		f.lowerBy, f.excess = 0, 0
-		f.held.Store(nil)
+		f.held.Store(notHeld)
 		f.narrow(f.others.narrowed())
 		return false
 	}
 	desired := f.desired()
 	least, _ := f.least(now)
-	var held *string
+	keeps := notHeld
 	if r := &f.rules; least < desired || r.Auto && !f.others.Whole && max(f.decided.Keep, r.wake()) < desired {
-		held = f.keeps(now)
+		keeps = f.keeps(now)
 	}
-	f.held.Store(held)
-	if least >= desired || held != nil || f.writing != nil || f.goal.asked != none || now < f.retry {
+	f.held.Store(keeps)
+	if least >= desired || keeps != notHeld || f.writing != nil || f.goal.asked != none || now < f.retry {
 		f.widen()
 		return false
 	}
@@ -52,22 +52,30 @@ func (s *scaler) lowerable(f *scaled, now int64) bool {
 }
 
 // What keeps a function from being lowered.
-var (
-	notHeard = "another gateway is not heard, which may have requests for it"
-	onHold   = "an alert of severity hold"
-	rolling  = "it is being updated"
+const (
+	notHeld int32 = iota
+	notHeard
+	onHold
+	rolling
 )
 
-func (f *scaled) keeps(now int64) *string {
+// held tells of it.
+var held = [...]string{
+	notHeard: "another gateway is not heard, which may have requests for it",
+	onHold:   "an alert of severity hold",
+	rolling:  "it is being updated",
+}
+
+func (f *scaled) keeps(now int64) int32 {
 	switch {
 	case !f.others.Whole:
-		return &notHeard
+		return notHeard
 	case f.others.stay || now < f.goal.stay:
-		return &onHold
+		return onHold
 	case f.now.Rolling:
-		return &rolling
+		return rolling
 	}
-	return nil
+	return notHeld
 }
 
 // lower asks the engine for fewer replicas of some functions, no more often than it may be asked for

@@ -222,7 +222,7 @@ func (s *scaler) leave(f *scaled, now int64) {
 	}
 	delete(s.used, f.Target)
 	delete(s.busy, f)
-	f.held.Store(nil)
+	f.held.Store(notHeld)
 	f.widen()
 	s.registry.used.Delete(f.Target)
 	f.active.Store(false)

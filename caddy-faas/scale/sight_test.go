@@ -20,7 +20,7 @@ func TestLostSight(t *testing.T) {
 		stop()
 		before := f.Status().Desired
 		time.Sleep(time.Hour)
-		if got := all[owner].get(f.id).Status(); got.Desired != before || before < 10 || got.Held != notHeard {
+		if got := all[owner].get(f.id).Status(); got.Desired != before || before < 10 || got.Held != held[notHeard] {
 			t.Errorf("without load, and without sight of one: %+v, before %d", got, before)
 		}
 		stop = all[third].load(t, f.id, 14)

@@ -38,12 +38,10 @@ func (t *Target) Status() Status {
 	status := Status{
 		Desired: s.Desired, Ready: s.up, Starting: max(0, s.Desired-s.up), Pending: s.Pending,
 		InFlight: t.inFlight.Load(), Streams: t.streams.Load(), Queued: t.queued.Load(), Rate: math.Round(1000*math.Float64frombits(t.rate.Load())) / 1000,
+		Held: held[t.held.Load()],
 	}
 	if why := t.why.Load(); why != nil {
 		status.Reason, status.Since = why.text, why.at
-	}
-	if held := t.held.Load(); held != nil {
-		status.Held = *held
 	}
 	return status
 }

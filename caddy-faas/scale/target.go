@@ -32,12 +32,12 @@ type Target struct {
 	gone    atomic.Bool
 	active  atomic.Bool                 // the scaler looks at it each second
 	poked   atomic.Bool                 // the scaler will look at it at once
+	held    atomic.Int32                // what keeps it from being lowered
 	rate    atomic.Uint64               // math.Float64bits of invocations a second
 	service atomic.Int64                // ns that an invocation takes inside a replica; 0: not known
 	part    atomic.Pointer[part]        // of the slots; nil: all
 	startup mean                        // how long a replica takes to become ready
 	why     atomic.Pointer[explanation] // of the last change
-	held    atomic.Pointer[string]      // why it is not lowered; nil: nothing keeps it
 
 	mu      sync.Mutex
 	waiters list.List // of *waiter, the oldest first
