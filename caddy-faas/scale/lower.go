@@ -10,9 +10,8 @@ import (
 // engine is told, unless the function's time limit is shorter. The engine lets them end what they do all the same.
 const drainTime = 30 * time.Second
 
-// lowerable tells that a function may have fewer replicas now. Those that are to go, the highest
-// slots, first get no more requests, so that they end those that they have.
-func (s *scaler) lowerable(f *scaled, now int64) bool {
+// lowerable tells that a function may have fewer replicas now.
+func (f *scaled) lowerable(now int64) bool {
 	if !f.others.owned() { // its owner lowers it, and is helped
 		f.lowerBy, f.excess = 0, 0
 		f.held.Store(notHeld)
@@ -33,22 +32,7 @@ func (s *scaler) lowerable(f *scaled, now int64) bool {
 	if f.excess == 0 {
 		f.excess = now
 	}
-	if least == 0 {
-		return true
-	}
-	if f.lowerBy == 0 {
-		wait := drainTime
-		if limit := f.rules.Timeout; limit > 0 {
-			wait = min(wait, limit)
-		}
-		f.lowerBy = now + int64(wait)
-	}
-	f.narrow(least)
-	busy := int64(0)
-	for _, r := range f.Target.now.Load().narrowing() {
-		busy += r.inFlight.Load()
-	}
-	return busy == 0 || now >= f.lowerBy && !f.rules.Protect
+	return true
 }
 
 // What keeps a function from being lowered.
@@ -57,6 +41,7 @@ const (
 	notHeard
 	onHold
 	rolling
+	inTurn
 )
 
 // held tells of it.
@@ -64,6 +49,7 @@ var held = [...]string{
 	notHeard: "another gateway is not heard, which may have requests for it",
 	onHold:   "an alert of severity hold",
 	rolling:  "it is being updated",
+	inTurn:   "others are lowered first",
 }
 
 func (f *scaled) keeps(now int64) int32 {
@@ -87,13 +73,35 @@ func (s *scaler) lower(all []*scaled, now int64) {
 	}
 	slices.SortFunc(all, func(a, b *scaled) int { return cmp.Compare(waste(b), waste(a)) })
 	for _, f := range all {
-		if !s.budget.lowers.AllowN(at(now), 1) || !s.budget.writes.AllowN(at(now), 1) {
-			return
+		switch least, why := f.least(now); {
+		case f.lowerBy == 0 && (s.budget.writes.TokensAt(at(now)) < 1 || !s.budget.lowers.AllowN(at(now), 1)):
+			f.held.Store(inTurn)
+		case f.drained(least, now) && s.budget.writes.AllowN(at(now), 1):
+			f.lowerBy, f.excess = 0, 0
+			s.write(f, least, why)
 		}
-		f.lowerBy, f.excess = 0, 0
-		least, why := f.least(now)
-		s.write(f, least, why)
 	}
+}
+
+// drained tells that the replicas that are to go, the highest slots, have none of their requests any
+// more, or have had their time for these. From the first time on they get no more.
+func (f *scaled) drained(least int, now int64) bool {
+	if f.lowerBy == 0 {
+		wait := drainTime
+		if limit := f.rules.Timeout; limit > 0 {
+			wait = min(wait, limit)
+		}
+		f.lowerBy = now + int64(wait)
+	}
+	if least == 0 { // none has any
+		return true
+	}
+	f.narrow(least)
+	busy := int64(0)
+	for _, r := range f.Target.now.Load().narrowing() {
+		busy += r.inFlight.Load()
+	}
+	return busy == 0 || now >= f.lowerBy && !f.rules.Protect
 }
 
 // widen gives all replicas requests again.

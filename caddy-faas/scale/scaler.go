@@ -76,7 +76,7 @@ type scaled struct {
 	sighted int64   // when the sight of the others was last whole
 	oldest  int64   // since when the first in the queue waits
 	excess  int64   // since when it has replicas that it may be without; 0: it has none
-	lowerBy int64   // when replicas that are to go have had their time; 0: none are to go
+	lowerBy int64   // when replicas that are to go, as it is its turn, have had their time; 0: none are to go
 	starts  []start // those that have not ended, the oldest first
 	granted int     // starts, in the present round
 }
@@ -183,7 +183,7 @@ func (s *scaler) pass(now int64) (next int64) {
 				continue
 			}
 			s.look(f, now, true)
-			if s.gateways = f.others.Others + 1; s.lowerable(f, now) {
+			if s.gateways = f.others.Others + 1; f.lowerable(now) {
 				low = append(low, f)
 			}
 		}

@@ -577,3 +577,57 @@ func TestLoweredSlowly(t *testing.T) {
 		}
 	})
 }
+
+// Until it is a function's turn to be lowered, all its replicas are given requests.
+func TestLoweringDrainsNoSooner(t *testing.T) {
+	withEngine(t, func(t *testing.T, e *testEngine) {
+		var all []*Target
+		for i := range 40 {
+			all = append(all, e.deploy(fmt.Sprint("f", i), 4, faas.LabelConcurrency, "1"))
+		}
+		time.Sleep(time.Second / 2) // between the scaler's ticks
+		waited, last := 0, all[0]
+		for range 120 {
+			time.Sleep(time.Second)
+			for _, f := range all {
+				switch s := f.now.Load(); {
+				case len(s.narrowing()) > 0:
+					t.Fatalf("%+v: requests are given to %d replicas", f.Status(), len(s.ready))
+				case f.Status().Held != "":
+					waited++
+					last = f
+				}
+			}
+		}
+		if waited == 0 {
+			t.Error("none had to wait for its turn")
+		}
+		expect(t, last, "after its turn", 1)
+	})
+}
+
+// A turn to lower a function is not lost if there is no call left for it.
+func TestLoweringKeepsItsTurn(t *testing.T) {
+	withEngine(t, func(t *testing.T, e *testEngine) {
+		d := NewDefaults()
+		d.Writes = 1
+		e.reg.Configure(d)
+		f := e.deploy("f", 4, faas.LabelDownWindow, "20s")
+		wake := func(i int) {
+			if err := serve(t, e.deploy(fmt.Sprint("wake", i), 0), 0); err != nil {
+				t.Error(err)
+			}
+		}
+		var all sync.WaitGroup
+		for i := range 90 { // more of them than calls
+			all.Go(func() { wake(i) })
+			time.Sleep(900 * time.Millisecond)
+		}
+		if got := f.Status().Desired; got != 4 {
+			t.Fatalf("%d replicas while there were no calls left for it", got)
+		}
+		all.Wait()
+		time.Sleep(3 * time.Second)
+		expect(t, f, "when there were", 1)
+	})
+}
