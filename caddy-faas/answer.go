@@ -61,6 +61,13 @@ func (l *timeLimit) lift() {
 	}
 }
 
+// again begins the time anew.
+func (l *timeLimit) again() {
+	if l != nil {
+		l.timer.Reset(l.timeout + timeLimitSlack)
+	}
+}
+
 // end gives the context back.
 func (l *timeLimit) end() {
 	if l != nil {

@@ -101,6 +101,7 @@ func (h *Handler) Validate() error {
 // invocation is what reverse_proxy's upstream source finds in the request's context.
 type invocation struct {
 	*scale.Invocation
+	limit *timeLimit
 	asked bool
 }
 
@@ -168,14 +169,17 @@ func (h *Handler) invoke(w http.ResponseWriter, r *http.Request, next caddyhttp.
 	if err == nil {
 		limit := newTimeLimit(t.Rules().Timeout)
 		called := r.WithContext(httptrace.WithClientTrace(
-			context.WithValue(limit.context(r.Context()), invocationKey{}, &invocation{Invocation: i}), i.Trace()))
+			context.WithValue(limit.context(r.Context()), invocationKey{}, &invocation{Invocation: i, limit: limit}), i.Trace()))
 		defer limit.end()
 		called.URL = c.url
 		body := takeBody(w, called)
 		noReplay(called)
+		var full error
 		answer := func(status int, h http.Header) (keep bool) {
-			if body == nil && replicaFull(status, h) { // it waits for a free place, as if it had not been sent
-				return true
+			if replicaFull(status, h) {
+				if full = i.Full(); body == nil { // it waits for a free place, as if it had not been sent
+					return true
+				}
 			}
 			if endless(status, h) {
 				limit.lift()
@@ -195,8 +199,10 @@ func (h *Handler) invoke(w http.ResponseWriter, r *http.Request, next caddyhttp.
 			if !rec.Buffered() {
 				return nil
 			}
-			i.Full()
 			forgetAnswer(w.Header())
+			if err = full; err != nil {
+				break
+			}
 		}
 		if err = cmp.Or(i.Err(), err); body != nil {
 			body.header(w.Header(), r)

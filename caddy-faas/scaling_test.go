@@ -116,6 +116,26 @@ func TestReplicaStaysFull(t *testing.T) {
 	if n := calls.Load(); n < 3 || n > 100 {
 		t.Errorf("it was sent %d times", n)
 	}
+	g.label(t, "f1", `"faas.queue.timeout":"1s"`) // its max_inflight is known to the watchdog alone
+	if a := g.call(t, "GET", "/function/f1", ""); a.StatusCode != 429 || a.Header.Get("X-Faas-Reason") != scale.Busy {
+		t.Errorf("%d %v %s", a.StatusCode, a.Header, a.body)
+	}
+}
+
+// The time limit is for the execution, not for the wait for a replica that takes it.
+func TestFullReplicasUseNoTime(t *testing.T) {
+	t.Parallel()
+	var calls atomic.Int64
+	g := behind(t, func(w http.ResponseWriter, r *http.Request) {
+		if calls.Add(1) < 30 { // the gateway's limit is 2 s longer than the label
+			w.Header().Set("X-Faas-Replica-Full", "1")
+			w.WriteHeader(http.StatusTooManyRequests)
+		}
+	})
+	g.label(t, "f1", `"faas.timeout":"1ms"`)
+	if a := g.call(t, "GET", "/function/f1", ""); a.StatusCode != 200 {
+		t.Errorf("%d %s after %d calls", a.StatusCode, a.body, calls.Load())
+	}
 }
 
 // One that a full replica did not take goes to another one.

@@ -31,8 +31,12 @@ func (Upstreams) GetUpstreams(r *http.Request) ([]*reverseproxy.Upstream, error)
 	if !ok {
 		return nil, errors.New("dynamic faas: no faas_invoke came before this reverse_proxy")
 	}
-	if i.asked && i.Next(r.Context()) != nil {
-		return nil, nil
+	if i.asked {
+		i.limit.lift() // nothing was executed
+		if i.Next(r.Context()) != nil {
+			return nil, nil
+		}
+		i.limit.again()
 	}
 	i.asked = true
 	return []*reverseproxy.Upstream{{Dial: i.Addr()}}, nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptrace"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -48,6 +49,7 @@ type Invocation struct {
 	replica  *replica
 	cold     time.Duration
 	stream   bool
+	full     bool // the leased replica did not take it
 	err      error
 	undialed atomic.Pointer[string] // the address that refused a connection
 	lost     atomic.Bool            // the replica has gone without a word
@@ -99,19 +101,24 @@ func (i *Invocation) Next(ctx context.Context) error {
 		i.target.Doubt()
 	}
 	i.giveBack()
+	i.full = false
 	i.err = i.lease(ctx)
 	return i.err
 }
 
-// Full passes over the leased replica from now on, for a moment: it has said that it takes no more requests.
-func (i *Invocation) Full() {
-	r := i.replica
-	if r.ejected.Load() > i.target.registry.clock() {
-		return // said to another one just now
+// Full passes over the leased replica from now on, for a moment: it has said that it takes no more
+// requests. The error is a *Refusal once the invocation has waited for as long as it may.
+func (i *Invocation) Full() error {
+	i.full = true
+	if r := i.replica; r.ejected.Load() <= i.target.registry.clock() { // else it has said so to another one just now
+		d := min(max(fullness, 2*time.Duration(r.full.Load())), longFull)
+		r.full.Store(int64(d))
+		i.target.eject(r, d)
 	}
-	d := min(max(fullness, 2*time.Duration(r.full.Load())), longFull)
-	r.full.Store(int64(d))
-	i.target.eject(r, d)
+	if i.patience() <= 0 {
+		return i.target.late(i.wait)
+	}
+	return nil
 }
 
 // Stream tells that the answer has no end by nature: it holds its replica, but how long says nothing of other requests.
@@ -127,7 +134,7 @@ func (i *Invocation) End() {
 	if i.stream {
 		i.stream = false
 		i.target.streams.Add(-1)
-	} else if i.replica != nil {
+	} else if i.replica != nil && !i.full {
 		i.target.busy.Add(int64(time.Since(i.leased)))
 		i.target.completed.Add(1)
 		if i.replica.full.Load() != 0 {
@@ -213,6 +220,9 @@ func (t *Target) late(wait time.Duration) error {
 	case len(s.ready) > 0 && s.limit > 0:
 		r.Reason, r.RetryAfter = Busy, t.drained(s)
 		r.Detail = fmt.Sprintf("no replica had one of its %d slots free within %s", s.limit, wait)
+	case slices.ContainsFunc(s.ready, func(r *replica) bool { return r.full.Load() != 0 }):
+		r.Reason, r.RetryAfter = Busy, t.drained(s)
+		r.Detail = fmt.Sprintf("no replica took a further request within %s", wait)
 	case len(s.ready) > 0:
 		r.Reason, r.Detail = Unreachable, fmt.Sprintf("no replica accepted a connection within %s", wait)
 	}

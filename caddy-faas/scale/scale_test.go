@@ -456,3 +456,25 @@ func TestRaiseOfWhichNothingIsHeard(t *testing.T) {
 		}
 	})
 }
+
+// However many replicas there are to ask, a request that all of them refuse ends with its wait, and counts as nothing that was served.
+func TestFullReplicasAreAskedNoLonger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, target := setUp(t, new(raiser), deployment(100, nil))
+		i, err := target.Invoke(t.Context(), time.Second, nil)
+		defer i.End()
+		for range 1000 {
+			time.Sleep(2 * time.Millisecond) // that the replica takes to say so
+			if err = i.Full(); err != nil {
+				break
+			}
+			if err = i.Next(t.Context()); err != nil {
+				break
+			}
+		}
+		wantRefusal(t, err, Busy)
+		if i.End(); target.completed.Load() != 0 {
+			t.Error("it is counted as served")
+		}
+	})
+}

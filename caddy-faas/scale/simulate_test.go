@@ -264,8 +264,9 @@ func (s *simulation) load(t *testing.T, id faas.ID, tr trace, rnd *rand.Rand, al
 			i, err := target.Invoke(t.Context(), 0, nil)
 			beyond := false
 			for err == nil && !s.enter(i.Addr(), int(places), &beyond) {
-				i.Full() // other gateways use it as well
-				err = i.Next(t.Context())
+				if err = i.Full(); err == nil { // other gateways use it as well
+					err = i.Next(t.Context())
+				}
 			}
 			waited := time.Since(begin).Seconds()
 			if err == nil {
