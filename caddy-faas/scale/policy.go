@@ -60,9 +60,10 @@ type Demand struct {
 	rate      float64 // 1/s
 	completed uint64
 	busy      time.Duration
-	learnt    int     // invocations that service was learnt from, up to 1/forget
-	service   float64 // s
-	stalled   time.Duration
+	learnt    int           // invocations that service was learnt from, up to 1/forget
+	service   float64       // s
+	stalled   time.Duration // since when nothing has completed of what is in replicas
+	idle      bool          // nothing was, at the last sample
 	window    window
 }
 
@@ -79,7 +80,7 @@ func NewDemand(service time.Duration) *Demand {
 // Decide returns what the load at s needs. Calls are in the order of time.
 func (d *Demand) Decide(r Rules, s Sample) Decision {
 	if !d.begun {
-		d.begun, d.at, d.stalled, d.completed, d.busy = true, s.At, s.At, s.Completed, s.Busy
+		d.begun, d.at, d.idle, d.completed, d.busy = true, s.At, true, s.Completed, s.Busy
 		d.arrived = s.Arrived - min(s.Arrived, uint64(max(0, s.InFlight+s.Queued))) // these came just now
 	}
 	d.learn(s)
@@ -104,9 +105,11 @@ func (d *Demand) learn(s Sample) {
 		d.service += weight * (mean - d.service)
 		d.completed, d.busy, d.stalled = s.Completed, s.Busy, s.At
 	}
-	if s.InFlight <= s.Streams {
+	idle := s.InFlight <= s.Streams
+	if idle || d.idle { // what is there has only just come
 		d.stalled = s.At
 	}
+	d.idle = idle
 }
 
 // arrivals returns the rate of arrivals: the kept one, or a higher one if the

@@ -112,6 +112,19 @@ func TestDemandOfWhatHangs(t *testing.T) {
 	}
 }
 
+// Many requests at once after a time without any don't count as if they had hung since then.
+func TestDemandOfBursts(t *testing.T) {
+	r := rules(map[string]string{faas.LabelConcurrency: "1", faas.LabelMax: "1000"})
+	for wait := time.Millisecond; wait < time.Second; wait += 50 * time.Millisecond {
+		p := NewDemand(time.Second / 20)
+		p.Decide(r, Sample{At: time.Minute})
+		got := p.Decide(r, Sample{At: time.Minute + wait, Arrived: 50, InFlight: 1, Queued: 49, Ready: 1})
+		if got.Want > 25 {
+			t.Errorf("50 requests of 50 ms each, %s after a look: %+v, want half as many replicas at most", wait, got)
+		}
+	}
+}
+
 // What takes minutes and comes rarely is no burst.
 func TestDemandOfLongRequests(t *testing.T) {
 	p, r := NewDemand(0), rules(map[string]string{faas.LabelConcurrency: "1", faas.LabelMax: "1000"})
