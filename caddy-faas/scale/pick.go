@@ -17,7 +17,8 @@ type quota struct{ most, lo, hi, first int64 }
 
 // of divides slots for a gateway that has own requests, in replicas or waiting, one at least. Where all
 // have no more than there are, it takes any that the others leave. Else each has slots by
-// the number of its requests, one at least: those who know the same of each other never have the same ones.
+// the number of its requests: those who know the same of each other never have the same ones, but for the
+// one that who has too few for any is given.
 func (p *part) of(slots, own int64) quota {
 	all := own + p.others
 	if all <= slots {
@@ -47,15 +48,17 @@ func (f *scaled) divide() {
 // pick takes a slot of the ready replica with the fewest leases, or returns
 // nil. It starts at a random one, so that equals share the load, or where slots are
 // limited and there are other gateways, at each one's own place: they fill different replicas first.
+// Where no replica of its quota accepts connections, it takes as many slots of others.
 func (t *Target) pick() *replica {
 	s := t.now.Load()
 	n := len(s.ready)
 	if n == 0 {
 		return nil
 	}
+	all := s.limit * int64(n)
 	first, mine, now := 0, quota{most: math.MaxInt64, hi: math.MaxInt64}, t.registry.clock()
 	if p := t.part.Load(); p != nil && s.limit > 0 {
-		mine = p.of(s.limit*int64(n), max(1, t.inFlight.Load()+t.queued.Load()))
+		mine = p.of(all, max(1, t.inFlight.Load()+t.queued.Load()))
 		first = int(mine.first / s.limit)
 	} else if n > 1 {
 		first = rand.IntN(n)
@@ -63,19 +66,21 @@ func (t *Target) pick() *replica {
 	for {
 		var best *replica
 		var least, taken int64
+		alive := false // some replica of the quota
 		for i := range n {
 			i = (first + i) % n
 			r := s.ready[i]
 			leases := r.inFlight.Load()
 			taken += leases
-			if until := r.ejected.Load(); until != 0 && until > now {
-				continue
-			}
-			if (best == nil || leases < least) && leases < s.room(i, mine) {
+			room, passed := s.room(i, mine), r.ejected.Load() > now
+			alive = alive || room > 0 && (!passed || r.full.Load() > 0)
+			if !passed && leases < room && (best == nil || leases < least) {
 				best, least = r, leases
 			}
 		}
 		switch {
+		case !alive && (mine.lo > 0 || mine.hi < all):
+			mine.lo, mine.hi = 0, all
 		case best == nil || taken >= mine.most:
 			return nil
 		case best.inFlight.CompareAndSwap(least, least+1):

@@ -108,3 +108,29 @@ func TestLeavingTakeNoSlots(t *testing.T) {
 		}
 	})
 }
+
+// busyOther is a second gateway that has many requests.
+type busyOther struct{}
+
+func (busyOther) Self() string { return "" }
+func (busyOther) Ask(_ faas.ID, told func(string, Report)) Sight {
+	told("other", Report{InFlight: 10})
+	return Sight{Whole: true, Others: 1}
+}
+
+// A gateway whose part of the replicas accepts no connections takes others.
+func TestPartThatIsNotThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		reg, target := setUp(t, new(raiser), deployment(4, map[string]string{faas.LabelConcurrency: "1", faas.LabelMin: "4"}))
+		reg.Heed(busyOther{})
+		mustInvoke(t, target).End()
+		time.Sleep(3 * time.Second) // the scaler knows of both gateways
+		begin := time.Now()
+		i := mustInvoke(t, target)
+		defer i.End()
+		refuse(i.Trace(), i.Addr())
+		if err := i.Next(t.Context()); err != nil || time.Since(begin) > 0 {
+			t.Errorf("%v, after %s", err, time.Since(begin))
+		}
+	})
+}

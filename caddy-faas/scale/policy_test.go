@@ -1,6 +1,7 @@
 package scale
 
 import (
+	"math"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -230,6 +231,9 @@ func TestRules(t *testing.T) {
 	}
 	if got := d.For(&faas.Function{Labels: map[string]string{faas.LabelMin: "30", faas.LabelProportion: "NaN", faas.LabelFactor: "101"}}); got.Max != 30 || got.Proportion != 0.7 || got.Factor != 10 {
 		t.Errorf("a minimum above the maximum: %+v", got)
+	}
+	if got := d.For(&faas.Function{Labels: map[string]string{faas.LabelConcurrency: "9223372036854775807"}}); got.Concurrency != math.MaxInt32 {
+		t.Errorf("as many as there can be: %+v", got)
 	}
 }
 

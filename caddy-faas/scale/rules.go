@@ -1,6 +1,7 @@
 package scale
 
 import (
+	"math"
 	"time"
 
 	"github.com/caddy-faas/faas/caddy-faas/faas"
@@ -92,7 +93,7 @@ func (d *Defaults) For(fn *faas.Function) Rules {
 	r.Window = min(fn.Duration(faas.LabelDownWindow, r.Window), faas.MaxDownWindow)
 	r.Zero = fn.Is(faas.LabelZero, r.Zero)
 	r.ZeroAfter = fn.Duration(faas.LabelZeroDuration, r.ZeroAfter)
-	r.Concurrency = fn.Number(faas.LabelConcurrency, r.Concurrency)
+	r.Concurrency = min(fn.Number(faas.LabelConcurrency, r.Concurrency), math.MaxInt32) // slots are multiplied
 	if r.Concurrency > 0 && r.Type == Capacity {
 		r.Target = r.Concurrency
 	}
