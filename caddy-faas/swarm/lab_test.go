@@ -155,10 +155,11 @@ func TestLabNodes(t *testing.T) {
 	// What was written on a node that is gone can't be read; what was written on others can.
 	logs := func() {
 		t.Helper()
-		text := strings.TrimSpace(g.call("GET", "/system/logs?tail=20&name="+name, "", 200))
-		if !strings.Contains(text, "Duration: ") {
-			t.Errorf("the log is %q", text)
-		}
+		text := ""
+		eventually(t, "the log tells of requests", func() bool {
+			text = strings.TrimSpace(g.call("GET", "/system/logs?tail=20&name="+name, "", 200))
+			return strings.Contains(text, "Duration: ")
+		})
 		t.Logf("the log ends with %s", text[strings.LastIndexByte(text, '\n')+1:])
 	}
 	step("kill", 2*workers, func() {
