@@ -26,7 +26,7 @@ type budget struct {
 // what is not used costs less than waiting for what is not there, and each call is work for an engine's managers.
 const lowering = 25
 
-// allow makes it so many calls a second, and so many of all gateways together that lower functions.
+// allow makes it so many calls a second, and for all gateways together what one may do to lower functions.
 func (b *budget) allow(now time.Time, writes, gateways int) {
 	if b.writes == nil {
 		b.writes, b.lowers = rate.NewLimiter(0, max(1, writes/4)), rate.NewLimiter(0, writes)
@@ -34,7 +34,7 @@ func (b *budget) allow(now time.Time, writes, gateways int) {
 	b.writes.SetLimitAt(now, rate.Limit(writes))
 	b.writes.SetBurstAt(now, max(1, writes/4))
 	b.lowers.SetLimitAt(now, rate.Limit(writes)/rate.Limit(lowering*gateways))
-	b.lowers.SetBurstAt(now, writes)
+	b.lowers.SetBurstAt(now, max(1, writes/gateways))
 }
 
 // at is what a clock is for limiters.

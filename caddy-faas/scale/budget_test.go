@@ -53,3 +53,24 @@ func TestNeeds(t *testing.T) {
 		t.Error("one that has been given its first replica comes first again")
 	}
 }
+
+// Gateways share the calls that lower functions.
+func TestBudgetOfLowering(t *testing.T) {
+	for _, tt := range []struct{ writes, gateways, first, then int }{{20, 1, 20, 80}, {20, 3, 6, 26}, {1, 1, 1, 4}, {1, 3, 1, 1}} {
+		var b budget
+		now := at(int64(time.Hour))
+		took := func() (n int) {
+			for b.allow(now, tt.writes, tt.gateways); b.lowers.AllowN(now, 1); n++ {
+			}
+			return n
+		}
+		first, then := took(), 0
+		for range 100 {
+			now = now.Add(time.Second)
+			then += took()
+		}
+		if first != tt.first || then != tt.then {
+			t.Errorf("%+v: %d at first, %d in the next 100 s", tt, first, then)
+		}
+	}
+}
