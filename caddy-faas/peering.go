@@ -50,13 +50,15 @@ type peering struct {
 	looked time.Time // run's own: when names were last looked up, and for which group
 	of     *group
 	found  time.Time // when all were found last, or first looked up
+	apart  sync.WaitGroup
 	mu     sync.Mutex
 	silent map[string]string // why an address is not heard, as it was logged
+	asking map[string]bool   // those among them that are asked just now
 }
 
 func newPeering(r *scale.Registry, a *alerts, log *zap.Logger) *peering {
 	return &peering{
-		Peers: scale.NewPeers(gatewayName()), registry: r, alerts: a, log: log, silent: map[string]string{},
+		Peers: scale.NewPeers(gatewayName()), registry: r, alerts: a, log: log, silent: map[string]string{}, asking: map[string]bool{},
 		client: &http.Client{
 			Timeout: peerTimeout,
 			// Never by a proxy of the environment: these are neighbours.
@@ -88,6 +90,7 @@ func (p *peering) configure(g *group) {
 // run asks the others until the context ends.
 func (p *peering) run(ctx context.Context) {
 	defer p.client.CloseIdleConnections()
+	defer p.apart.Wait()
 	p.Run(ctx, p.registry, func() {
 		if g := p.group.Load(); g != nil && len(g.peers) > 0 {
 			p.look(ctx, g)
@@ -148,25 +151,44 @@ func (p *peering) resolve(ctx context.Context, host string) ([]string, error) {
 	return net.DefaultResolver.LookupHost(ctx, host)
 }
 
+// askAll asks all gateways, and waits for the answers of those that were heard before.
 func (p *peering) askAll(ctx context.Context, g *group) {
-	var asking sync.WaitGroup
+	var heard sync.WaitGroup
 	for _, addr := range p.Addrs() {
-		asking.Go(func() {
-			asked := time.Now()
-			said, err := p.ask(ctx, g, addr)
-			switch {
-			case err == nil:
-				p.Hear(addr, said.Gateway, asked, said.Functions)
-				p.alerts.learn(said.Alerts, asked)
-			case errors.Is(err, syscall.ECONNREFUSED):
-				p.End(addr)
-			}
-			if ctx.Err() == nil {
-				p.tell(addr, "a gateway does not tell how functions stand there; they are not lowered as long as there may be one", err)
-			}
-		})
+		p.mu.Lock()
+		silent, asking := p.silent[addr] != "", p.asking[addr]
+		if silent {
+			p.asking[addr] = true
+		}
+		p.mu.Unlock()
+		switch {
+		case !silent:
+			heard.Go(func() { p.askOne(ctx, g, addr) })
+		case !asking:
+			p.apart.Go(func() {
+				p.askOne(ctx, g, addr)
+				p.mu.Lock()
+				delete(p.asking, addr)
+				p.mu.Unlock()
+			})
+		}
 	}
-	asking.Wait()
+	heard.Wait()
+}
+
+func (p *peering) askOne(ctx context.Context, g *group, addr string) {
+	asked := time.Now()
+	said, err := p.ask(ctx, g, addr)
+	switch {
+	case err == nil:
+		p.Hear(addr, said.Gateway, asked, said.Functions)
+		p.alerts.learn(said.Alerts, asked)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		p.End(addr)
+	}
+	if ctx.Err() == nil {
+		p.tell(addr, "a gateway does not tell how functions stand there; they are not lowered as long as there may be one", err)
+	}
 }
 
 // ask asks the gateway at an address.

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -360,6 +361,33 @@ func TestSilentPeerIsLoggedOnce(t *testing.T) {
 	}
 	if n := log.FilterMessageSnippet("does not tell").Len(); n != 1 || len(p.Addrs()) != 1 {
 		t.Errorf("logged %d times: %v", n, log.All())
+	}
+}
+
+// One that does not answer is not waited for again before the others are asked.
+func TestSilentPeerIsNotWaitedFor(t *testing.T) {
+	r := scale.NewRegistry(new(faastest.Memory), zap.NewNop(), func(faas.ID) {})
+	defer r.Close()
+	var silent, heard atomic.Int64
+	over := make(chan struct{})
+	serve := func(answer http.HandlerFunc) string {
+		s := httptest.NewServer(answer)
+		t.Cleanup(s.Close)
+		return strings.TrimPrefix(s.URL, "http://")
+	}
+	g := &group{secret: []byte("a secret of the gateways")}
+	other := &Peer{secret: g.secret, engine: &engine{registry: r, peering: newPeering(r, new(alerts), zap.NewNop())}}
+	g.peers = append(g.peers, serve(func(http.ResponseWriter, *http.Request) { silent.Add(1); <-over }))
+	g.peers = append(g.peers, serve(func(w http.ResponseWriter, r *http.Request) { heard.Add(1); other.ServeHTTP(w, r, nil) }))
+	t.Cleanup(func() { close(over) }) // before the servers
+	p := newPeering(r, new(alerts), zap.NewNop())
+	p.look(t.Context(), g)
+	for range 6 {
+		p.askAll(t.Context(), g)
+	}
+	p.apart.Wait()
+	if silent.Load() >= heard.Load() || heard.Load() != 6 {
+		t.Errorf("the silent one was asked %d times, the other one %d times", silent.Load(), heard.Load())
 	}
 }
 
