@@ -54,6 +54,10 @@ func web() {
 		<-r.Context().Done()
 		fmt.Fprintln(os.Stderr, "left alone")
 	})
+	http.HandleFunc("/full", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Faas-Replica-Full", "1")
+		w.WriteHeader(http.StatusTooManyRequests)
+	})
 	http.HandleFunc("/ignore", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "ignored") })
 	http.HandleFunc("/half", func(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, "half")

@@ -139,6 +139,7 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // answered is called when the headers of the answer are there. What has no end by nature is exempt from exec_timeout from now on.
 func (p *proxy) answered(res *http.Response) error {
 	x := res.Request.Context().Value(exchangeKey{}).(*exchange)
+	res.Header.Del("X-Faas-Replica-Full") // of a function that this one has called, perhaps: a gateway would send the request again
 	media, _, _ := strings.Cut(res.Header.Get("Content-Type"), ";")
 	if x.timer != nil && (res.StatusCode == http.StatusSwitchingProtocols || strings.TrimSpace(media) == "text/event-stream") {
 		x.timer.Stop()

@@ -52,6 +52,9 @@ func TestProxy(t *testing.T) {
 				}
 			}
 			d.get("/nothing").want(t, 404, "")
+			if r := d.get("/full"); r.status != 429 || r.header.Get("X-Faas-Replica-Full") != "" {
+				t.Errorf("what a function says of another one's replica is passed on: %d, %v", r.status, r.header)
+			}
 			d.do("POST", "/ignore", zeros(5*maxPipe)).want(t, 200, "ignored")
 		})
 	}
