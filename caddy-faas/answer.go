@@ -4,13 +4,21 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 )
 
-// replicaFull tells a watchdog that has as many requests as it takes: nothing was executed.
-func replicaFull(status int, h http.Header) bool {
-	return status == http.StatusTooManyRequests && h.Get("X-Faas-Replica-Full") != ""
+// maxFull bounds in bytes the answer of a watchdog that has as many requests as it takes, since it is kept. Another one is a function's.
+const maxFull = 4 << 10
+
+// replicaFull tells such an answer to r: nothing was executed.
+func replicaFull(r *http.Request, status int, h http.Header) bool {
+	if status != http.StatusTooManyRequests || h.Get("X-Faas-Replica-Full") == "" {
+		return false
+	}
+	n, err := strconv.Atoi(h.Get("Content-Length"))
+	return r.Method == http.MethodHead || err == nil && n <= maxFull
 }
 
 // forgetAnswer takes the headers of such an answer back.

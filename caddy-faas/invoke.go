@@ -176,7 +176,7 @@ func (h *Handler) invoke(w http.ResponseWriter, r *http.Request, next caddyhttp.
 		noReplay(called)
 		var full error
 		answer := func(status int, h http.Header) (keep bool) {
-			if replicaFull(status, h) {
+			if replicaFull(r, status, h) {
 				if full = i.Full(); body == nil { // it waits for a free place, as if it had not been sent
 					return true
 				}
