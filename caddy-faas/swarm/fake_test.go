@@ -397,23 +397,29 @@ func TestUntold(t *testing.T) {
 	})
 }
 
+// amongThousand is the function plain on a fake that has a thousand others, of which full reads are minutes apart.
+func amongThousand(t *testing.T) (*fake, *Engine, swarm.Service, *faastest.Recorder) {
+	t.Helper()
+	f, e, _ := onFake(t)
+	for i := range 1000 {
+		fn := plain
+		fn.Name = fmt.Sprint("g", i)
+		spec, err := e.opt.Load().spec(fn, nil)
+		must(t, err)
+		_, err = f.createService(background, spec, "")
+		must(t, err)
+	}
+	must(t, e.Create(background, plain))
+	service, err := e.find(background, plain.ID)
+	must(t, err)
+	return f, e, service, faastest.Record(t, e, nil)
+}
+
 // Replicas that end soon after their start are found where full reads are minutes apart and nobody tells of them, and
 // it is told that they do while the next one serves, for a minute.
 func TestShortLives(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f, e, _ := onFake(t)
-		for i := range 1000 {
-			fn := plain
-			fn.Name = fmt.Sprint("g", i)
-			spec, err := e.opt.Load().spec(fn, nil)
-			must(t, err)
-			_, err = f.createService(background, spec, "")
-			must(t, err)
-		}
-		must(t, e.Create(background, plain))
-		service, err := e.find(background, plain.ID)
-		must(t, err)
-		watch := faastest.Record(t, e, nil)
+		f, e, service, watch := amongThousand(t)
 		life := func(ends int, at time.Time) (all []swarm.Task) { // the last of them runs since then
 			for n := range ends + 1 {
 				all = append(all, task(service, 1, swarm.TaskStateFailed, swarm.TaskStateShutdown, uint64(n)))
@@ -450,19 +456,7 @@ func TestShortLives(t *testing.T) {
 // A request that failed makes the function be read at once, but no more than once a second.
 func TestRefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f, e, _ := onFake(t)
-		for i := range 1000 { // full reads are minutes apart
-			fn := plain
-			fn.Name = fmt.Sprint("g", i)
-			spec, err := e.opt.Load().spec(fn, nil)
-			must(t, err)
-			_, err = f.createService(background, spec, "")
-			must(t, err)
-		}
-		must(t, e.Create(background, plain))
-		service, err := e.find(background, plain.ID)
-		must(t, err)
-		watch := faastest.Record(t, e, nil)
+		f, e, service, watch := amongThousand(t)
 		time.Sleep(time.Minute)
 		f.set(service.ID, func(s *swarm.Service, _ []swarm.Task) []swarm.Task {
 			return []swarm.Task{task(*s, 1, swarm.TaskStateRunning, swarm.TaskStateRunning, 77)}
